@@ -1,0 +1,62 @@
+# Each target makes what it needs in .venv by itself; a fresh clone needs a Python from 3.10 on and no more.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+UV ?= uv
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format bench requirements clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
+
+demo: $(READY) ## two example apps, real tokens, who did what, and a proof that holds until a byte is changed
+	@$(PYTHON) examples/demo/run.py
+
+test: $(READY) ## all tests, with the coverage gate (PYTEST="tests/unit -k chain" runs some, without it)
+	@$(PYTHON) -m pytest $(or $(PYTEST),--cov)
+
+lint: $(READY) ## ruff, mypy --strict, and the tests of the documentation
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
+	@$(PYTHON) -m towncrier build --draft --version next > /dev/null
+	@$(PYTHON) -m pytest -q tests/docs
+
+format: $(READY) ## let ruff rewrite what it can
+	@$(PYTHON) -m ruff check --fix .
+	@$(PYTHON) -m ruff format .
+
+bench: $(READY) ## the benchmarks
+	@$(PYTHON) -m benchmarks
+
+requirements: ## pin requirements/dev.in anew (needs uv)
+	$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.10 \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" \
+	  --extra sink --output-file requirements/dev.txt requirements/dev.in pyproject.toml
+
+clean: ## remove .venv and everything that was generated
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2> /dev/null || true
+
+# Made anew as a whole when the pins change, so that it never holds what is not pinned. An interrupted
+# set-up has no stamp and starts over.
+$(READY): requirements/dev.txt pyproject.toml
+	@set -eu; found=; \
+	for candidate in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
+	  if "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' > /dev/null 2>&1; then \
+	    found=$$candidate; break; \
+	  fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo 'make: no Python from 3.10 on with its venv module was found in PATH' >&2; \
+	  echo '      (Debian and Ubuntu have it in the package python3-venv)' >&2; \
+	  exit 1; \
+	fi; \
+	echo "Setting up $(VENV) with $$("$$found" --version) ..."; \
+	"$$found" -m venv --clear $(VENV); \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	touch $(READY)

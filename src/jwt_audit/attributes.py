@@ -1,0 +1,153 @@
+"""Attribute names, and the only values that may stand under them.
+
+Names are the semantic conventions' where they have one, the draft audit signal's ``audit.*``, and
+our own under ``jwt.*``. A value is str, int64, bool or a list of str, bounded: a lone surrogate, an
+integer of 2^63 or a mixed list would cost the OpenTelemetry exporter the attribute and a traceback.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+Value = str | int | bool | list[str]
+
+# Semantic conventions
+ENDUSER_ID = "enduser.id"
+SESSION_ID = "session.id"
+USER_ROLES = "user.roles"
+HTTP_METHOD = "http.request.method"
+HTTP_ROUTE = "http.route"
+HTTP_STATUS = "http.response.status_code"
+URL_PATH = "url.path"
+CLIENT_ADDRESS = "client.address"
+PEER_ADDRESS = "network.peer.address"
+USER_AGENT = "user_agent.original"
+ERROR_TYPE = "error.type"
+
+# Our own
+JWT_STATUS = "jwt.status"
+JWT_ERROR = "jwt.error"
+JWT_ISSUER = "jwt.issuer"
+JWT_EXPIRES_AT = "jwt.expires_at"
+JWT_EXPIRES_AT_ISO = "jwt.expires_at.iso"
+JWT_ID = "jwt.id"
+JWT_SESSION_CLAIM = "jwt.session_claim"
+JWT_CLIENT = "jwt.client_id"
+JWT_VERIFIED_BY = "jwt.verified_by"
+JWT_EXPIRED_SUBJECT = "jwt.expired.subject"
+JWT_EXPIRED_SESSION = "jwt.expired.session"
+JWT_CLAIMED_ISSUER = "jwt.claimed.issuer"
+JWT_CLAIMED_KEY_ID = "jwt.claimed.key_id"
+JWT_CLAIMED_ALGORITHM = "jwt.claimed.algorithm"
+REQUEST_ID = "request.id"
+REQUEST_DURATION = "http.server.request.duration_us"
+TRACE_FLAGS = "audit.trace_flags"
+
+# The draft audit signal
+RECORD_ID = "audit.record.id"
+ACTOR_ID = "audit.actor.id"
+ACTOR_TYPE = "audit.actor.type"
+ACTION = "audit.action"
+OUTCOME = "audit.outcome"
+TARGET_ID = "audit.target.id"
+TARGET_TYPE = "audit.target.type"
+SOURCE_ID = "audit.source.id"
+SOURCE_TYPE = "audit.source.type"
+SCHEMA_VERSION = "audit.schema.version"
+DECISION = "audit.decision"
+STREAM_ID = "audit.sequence.stream_id"
+NUMBER = "audit.sequence.number"
+PREVIOUS_HASH = "audit.sequence.previous_hash"
+END = "audit.sequence.end"
+INTEGRITY = "audit.integrity."
+INTEGRITY_CANONICAL = "audit.integrity.canonical"
+INTEGRITY_HASH = "audit.integrity.hash"
+INTEGRITY_VALUE = "audit.integrity.value"
+INTEGRITY_ALGORITHM = "audit.integrity.algorithm"
+
+# What binds a stream, in its first record; a head, and what the shipper says of other streams
+STREAM_RESOURCE = "audit.stream.resource"
+STREAM_ALGORITHM = "audit.stream.algorithm"
+STREAM_KEY_ID = "audit.stream.key_id"
+STREAM_PUBLIC_KEY = "audit.stream.public_key"
+STREAM_CONFIG = "audit.stream.config_digest"
+STREAM_EXCLUDED = "audit.stream.excluded_paths"
+STREAM_HOST = "audit.stream.host"
+STREAM_PID = "audit.stream.pid"
+STREAM_KNOWN = "audit.stream.known"
+RECOVERED_STREAM = "audit.recovered.stream_id"
+RECOVERED_NUMBER = "audit.recovered.number"
+RECOVERED_HASH = "audit.recovered.hash"
+RECOVERED_HEAD = "audit.recovered.head_number"
+LOST_COUNT = "audit.lost.count"
+UNDELIVERED_STREAM = "audit.undelivered.stream_id"
+UNDELIVERED_NUMBER = "audit.undelivered.number"
+UNDELIVERED_ID = "audit.undelivered.record_id"
+UNDELIVERED_HASH = "audit.undelivered.hash"
+UNDELIVERED_PREVIOUS = "audit.undelivered.previous_hash"
+UNDELIVERED_REASON = "audit.undelivered.reason"
+PRUNED_STREAM = "audit.pruned.stream_id"
+PRUNED_NUMBER = "audit.pruned.number"
+PRUNED_HASH = "audit.pruned.hash"
+
+MANDATORY = (RECORD_ID, ACTOR_ID, ACTOR_TYPE, ACTION, OUTCOME)
+
+# Events
+EVENT_REQUEST = "http.request"
+EVENT_RECEIVED = "http.request.received"
+EVENT_LATE = "http.request.late"
+EVENT_WEBSOCKET_OPEN = "websocket.open"
+EVENT_WEBSOCKET_CLOSE = "websocket.close"
+EVENT_STREAM_START = "audit.stream.start"
+EVENT_STREAM_END = "audit.stream.end"
+EVENT_STREAM_RECOVERED = "audit.stream.recovered"
+EVENT_STREAM_PRUNED = "audit.stream.pruned"
+EVENT_UNDELIVERED = "audit.record.undelivered"
+EVENT_LOST = "audit.records.lost"
+EVENT_HEAD = "audit.head"
+
+MAX_TEXT = 1024
+"""Characters that a string value keeps."""
+MAX_ITEMS = 64
+"""Items that a list value keeps."""
+
+
+def text(value: str, limit: int = MAX_TEXT) -> str:
+    """``value`` bounded and printable: control characters and lone surrogates become escapes."""
+    if len(value) > limit:
+        value = value[: limit - 1] + "…"
+    if value.isprintable():
+        return value
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+
+
+def bounded(value: Any) -> Value | None:
+    """``value`` as an attribute value, or None where it has no such form (null, an object, a list of objects).
+
+    An integer beyond int64 and a fraction become their decimal string; a whole float becomes an integer.
+    """
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 2**63 else repr(value)
+    if isinstance(value, int):
+        if -(2**63) <= value < 2**63:
+            return value
+        return str(value) if value.bit_length() <= 512 else None
+    if isinstance(value, (list, tuple)):
+        items = [bounded(item) for item in value[:MAX_ITEMS]]
+        if any(item is None or isinstance(item, list) for item in items):
+            return None
+        return [item if isinstance(item, str) else str(item) for item in items]
+    return None
+
+
+def iso_8601(seconds: int) -> str:
+    """``seconds`` since the epoch as UTC in ISO 8601; the number itself where the calendar ends."""
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return str(seconds)

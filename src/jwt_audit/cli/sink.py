@@ -1,0 +1,33 @@
+"""``jwt-audit sink``: the embedded receiver, for where no collector is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path("jwt-audit-sink"))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    default=4318,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 takes a free one.",
+)
+def sink(directory: Path, host: str, port: int) -> None:
+    """Receive traces, logs and audit records by OTLP/HTTP and keep them in DIRECTORY.
+
+    One JSON line a request in traces.jsonl, logs.jsonl and audit.jsonl, each on the disk before the
+    sender has its answer. There is no authentication: on another address than loopback anyone there
+    can write.
+    """
+    try:
+        from ..sink.server import serve
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"the sink needs {error.name}: pip install 'opentelemetry-instrumentation-jwt-audit[sink]'"
+        ) from error
+    serve(directory, host, port, lambda url: print(f"listening on {url}, writing to {directory}", flush=True))

@@ -1,0 +1,106 @@
+"""The request under way, and the ContextVar that carries it.
+
+A `Request` is made by a boundary and known to no server, framework or OpenTelemetry: what those
+know of it they write into its fields. The object, never a copy of it, travels; so what is learned
+late (a verification that the app does in another thread) is seen by all who hold it. Nothing of it
+ever enters baggage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from enum import IntEnum
+from typing import Any
+
+from .attributes import Value
+from .identity import ABSENT, Identity
+
+
+class Phase(IntEnum):
+    """Where a request stands. A later request may inherit this one's context from CLOSING on."""
+
+    OPEN = 0
+    CLOSING = 1
+    DONE = 2
+
+
+class Request:
+    """What is known so far of one request: who, what, from where, and how it ended.
+
+    ``started`` is wall-clock nanoseconds since the epoch, ``clock`` monotonic nanoseconds. ``span``
+    is the server span once one is known (opaque here); ``trace_id`` and ``span_id`` are lowercase
+    hex. ``on_identity`` is called when the identity becomes known after the span was started.
+    """
+
+    __slots__ = (
+        "annotations",
+        "authorization",
+        "client",
+        "clock",
+        "error_type",
+        "id",
+        "identity",
+        "kind",
+        "method",
+        "on_identity",
+        "path",
+        "peer",
+        "phase",
+        "recorded",
+        "route",
+        "span",
+        "span_id",
+        "started",
+        "status",
+        "trace_flags",
+        "trace_id",
+        "user_agent",
+    )
+
+    def __init__(self, *, kind: str, method: str, path: str, started: int, clock: int, request_id: str) -> None:
+        self.kind = kind
+        """``http`` or ``websocket``."""
+        self.method = method
+        self.path = path
+        self.started = started
+        self.clock = clock
+        self.id = request_id
+        self.peer: str | None = None
+        self.client: str | None = None
+        self.user_agent: str | None = None
+        self.authorization: tuple[str, ...] = ()
+        """The header values that may hold the token; in memory only, emptied when the request is done."""
+        self.identity: Identity = ABSENT
+        self.on_identity: Callable[[Request], None] | None = None
+        self.route: str | None = None
+        self.status = 0
+        """The response's status code; 0 while none was started."""
+        self.error_type: str | None = None
+        self.annotations: dict[str, Value] = {}
+        self.phase = Phase.OPEN
+        self.recorded: tuple[str, ...] = ()
+        """The events of which this request has had its one record, or its refusal."""
+        self.span: Any = None
+        self.trace_id: str | None = None
+        self.span_id: str | None = None
+        self.trace_flags = 0
+
+    def identify(self, identity: Identity) -> None:
+        """Set who makes the request, and tell the stampers."""
+        self.identity = identity
+        if self.on_identity is not None:
+            self.on_identity(self)
+
+
+_current: ContextVar[Request | None] = ContextVar("jwt_audit_request", default=None)
+
+
+def current_request() -> Request | None:
+    """The request whose context this code runs in, also after its response (background work)."""
+    return _current.get()
+
+
+def set_current(request: Request | None) -> None:
+    """Make ``request`` current. Not a token to reset: a generator may end in another context."""
+    _current.set(request)

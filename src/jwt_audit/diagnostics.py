@@ -1,0 +1,39 @@
+"""How this package speaks to the operator: one logger, ``jwt_audit``, that is never unseen.
+
+Under ``opentelemetry-instrument`` the root logger already has an exporting handler, so Python's last
+resort (stderr) stays silent and a warning reaches nobody who sits at the terminal. So our logger
+writes to stderr itself as long as no handler of the root does.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+
+log = logging.getLogger("jwt_audit")
+
+
+class _StderrUnlessRootWrites(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        if not any(isinstance(handler, logging.StreamHandler) for handler in logging.getLogger().handlers):
+            try:
+                sys.stderr.write(f"jwt-audit: {record.getMessage()}\n")
+            except (OSError, ValueError, AttributeError):
+                pass  # stderr is closed: there is nobody to tell
+
+
+log.addHandler(_StderrUnlessRootWrites(logging.WARNING))
+
+_told: set[str] = set()
+_lock = threading.Lock()
+
+
+def tell(message: str, *, once: str | None = None) -> None:
+    """Warn the operator; with ``once``, only the first time for that key in this process."""
+    if once is not None:
+        with _lock:
+            if once in _told:
+                return
+            _told.add(once)
+    log.warning("%s", message)

@@ -1,0 +1,128 @@
+"""A record or head as a store exports it: carried bytes, and what is shown beside them.
+
+The carried bytes are what is proved; what is shown is what people read and search by, so where the
+two disagree that is told by the field's name, never by its value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .. import attributes as attr
+from ..errors import RecordError
+from . import heads
+from .copies import Copy
+from .facts import BadRecordError, read
+from .streams import Chain
+from .verdict import Place, Verdict
+from .visible import Shown, contradictions, normal
+
+_HEAD_MARK = f'"type":"{heads.TYPE}"'
+
+
+@dataclass(slots=True)
+class Exported:
+    """One audit record or head of an export.
+
+    ``canonical`` are the carried bytes as text, ``signature`` a head's (base64). ``fields`` are all
+    that is shown, by name, ``resource`` an OTLP resource's list. ``rebuilt`` are the canonical bytes
+    made from typed values, of a record that carries none.
+    """
+
+    canonical: str | None
+    signature: str | None = None
+    hash: str | None = None
+    fields: list[tuple[str, Any]] = field(default_factory=list)
+    resource: list[Any] | None = None
+    rebuilt: bytes | None = None
+
+
+def take(copy: Copy, record: Exported, place: Place) -> None:
+    """Put an exported record or head into the copy."""
+    try:
+        if record.canonical is None:
+            _take_rebuilt(copy, record, place)
+        elif record.signature is not None or _HEAD_MARK in record.canonical:
+            _take_head(copy, record, record.canonical, place)
+        else:
+            _take_record(copy, record, record.canonical.encode("utf-8"), place)
+    except (BadRecordError, UnicodeEncodeError) as error:
+        kind, detail = ("malformed", "the carried bytes are no text")
+        if isinstance(error, BadRecordError):
+            kind, detail = error.kind, str(error)
+        stream, number = _shown_place(record)
+        if stream in copy.chains:
+            copy.chains[stream].bad(kind, detail, place, number)
+        else:
+            copy.add(Verdict.INVALID, kind, detail, place)
+
+
+def _take_record(copy: Copy, record: Exported, payload: bytes, place: Place) -> None:
+    facts = read(payload)
+    digest = hashlib.sha256(payload).hexdigest()
+    chain = copy.offer(facts, digest, place)
+    fields = record.fields if record.hash is None else [*record.fields, (attr.INTEGRITY_HASH, record.hash)]
+    _compare(chain, facts.number, contradictions(orjson.loads(payload), digest, fields), place)
+    shown = copy.shown.setdefault(facts.stream, Shown())
+    if record.resource is not None:
+        shown.resource(record.resource, place)
+    else:
+        shown.fields(record.fields, place)
+
+
+def _take_head(copy: Copy, record: Exported, canonical: str, place: Place) -> None:
+    try:
+        signed = heads.parse(canonical.encode("utf-8"), (record.signature or "").encode("utf-8"))
+    except RecordError as error:
+        stream, _ = _shown_place(record)
+        detail = "the signature is missing from the head" if not record.signature else str(error)
+        if stream in copy.chains:
+            copy.chains[stream].bad("bad_head", detail, place)
+        else:
+            copy.add(Verdict.INVALID, "bad_head", detail, place)
+        return
+    head = signed.head
+    chain = copy.chain(head.stream_id)
+    chain.heads.append((signed, place))
+    right = {
+        normal(attr.STREAM_ID): head.stream_id,
+        normal(attr.NUMBER): str(head.number),
+        normal(attr.INTEGRITY_HASH): head.hash,
+    }
+    wrong = [name for name, shown in record.fields if str(shown) != right.get(normal(name), str(shown))]
+    _compare(chain, head.number, wrong, place)
+
+
+def _take_rebuilt(copy: Copy, record: Exported, place: Place) -> None:
+    """A record without its bytes: what was made from its typed values is proved by its hash, or nothing is."""
+    payload = record.rebuilt
+    if payload is not None and record.hash == hashlib.sha256(payload).hexdigest():
+        _take_record(copy, record, payload, place)
+        return
+    stream, number = _shown_place(record)
+    if stream and number:
+        copy.chain(stream).unprovable.setdefault(number, place)
+    else:
+        copy.add(Verdict.INCOMPLETE, "unprovable", "the record carries no canonical bytes and names no place", place)
+
+
+def _compare(chain: Chain, number: int, wrong: list[str], place: Place) -> None:
+    for name in wrong:
+        detail = f"the visible attribute {attr.text(name, 80)} contradicts the signed record"
+        chain.bad("contradiction", detail, place, number)
+
+
+def _shown_place(record: Exported) -> tuple[str, int]:
+    """Stream and number as far as they are shown, for the message."""
+    stream, number = "", 0
+    for name, value in record.fields:
+        key = normal(name)
+        if key == normal(attr.STREAM_ID) and isinstance(value, str):
+            stream = value
+        elif key == normal(attr.NUMBER) and str(value).isascii() and str(value).isdigit() and len(str(value)) < 19:
+            number = int(str(value))
+    return stream, number

@@ -1,0 +1,177 @@
+"""Records that are not there: in the middle, at the end, whole streams. Explained, missing, or cut off.
+
+A hole is explained by a proved ``audit.record.undelivered`` for each of its records, or by an
+``audit.stream.pruned``. What stands before a hole is not covered by heads after it, unless the
+statements name the hashes that link it.
+"""
+
+from __future__ import annotations
+
+from .copies import Copy, Stated
+from .facts import Statement
+from .heads import Head
+from .streams import Chain, Run
+from .verdict import Finding, Place, Verdict
+
+class Holes:
+    """Judges what is missing of one chain. ``explained`` counts the records that a receiver refused."""
+
+    def __init__(self, copy: Copy, chain: Chain, stated: Stated) -> None:
+        self._spool = copy.spool
+        self._chain = chain
+        self._stated = stated
+        self.explained = 0
+
+    def judge(self, heads: list[tuple[Head, Place]]) -> None:
+        """``heads`` are those that are good."""
+        runs = self._chain.runs
+        # From the last to the first: what a head proves reaches back across a linked hole.
+        for index in reversed(range(len(runs))):
+            before = runs[index - 1] if index else None
+            if runs[index].first > (before.last + 1 if before else 1):
+                self._hole(before, runs[index])
+        self._end(heads)
+        if self._chain.unprovable:
+            number, place = min(self._chain.unprovable.items())
+            detail = f"{len(self._chain.unprovable)} records carry no canonical bytes, and none that prove them can be made"
+            self._chain.missing("unprovable", detail, place, number)
+
+    def _hole(self, before: Run | None, after: Run) -> None:
+        chain = self._chain
+        first, last = before.last + 1 if before else 1, after.first - 1
+        which = _which(first, last)
+        refused = self._stated.refused(chain.stream, first, last)
+        if pruned := self._pruned(last, after.previous):
+            self._tell_pruned(which, first, pruned)
+            if before is not None and before.proved < before.last:
+                self._judge_kept_start(before)
+        elif len(refused) == last - first + 1 and refused[last].hash == after.previous:
+            self._tell_refused(which, refused)
+            if before is not None and before.proved < before.last:
+                self._link(before, after, refused)
+        elif len(refused) + sum(first <= number <= last for number in chain.unprovable) == last - first + 1:
+            pass  # told once for the whole stream
+        elif before is None and not self._spool:
+            chain.missing("missing_prefix", f"{which} not in this copy", after.place, first)
+        else:
+            detail = f"{which} missing before record {after.first}, which names the hash of the one before it"
+            chain.bad("gap", detail, after.place, first)
+
+    def _pruned(self, last: int, digest: str) -> Statement | None:
+        """The statement that records up to ``last`` were pruned; a proved one if there is any."""
+        found = [
+            one
+            for one in self._stated.of(self._chain.stream, "pruned")
+            if one.number > last or (one.number == last and one.hash == digest)
+        ]
+        return max(found, key=self._stated.is_proved, default=None)
+
+    def _tell_pruned(self, which: str, first: int, statement: Statement) -> None:
+        if self._stated.is_proved(statement):
+            self._chain.note("pruned", f"{which} pruned by retention", statement.place, first)
+        else:
+            detail = f"{which} pruned by retention, as a record says that is not yet signed for"
+            self._chain.note("unproved_statement", detail, statement.place, first)
+
+    def _judge_kept_start(self, run: Run) -> None:
+        """Of a pruned stream the first record is kept, since it binds key and resource."""
+        if self._spool and run.first == run.last == 1:
+            detail = "the first record was kept when those after it were pruned, so nothing links it to the rest"
+            self._chain.note("start_unlinked", detail, run.place, 1)
+            run.proved = 1
+        else:
+            self._tell_unlinked(run)
+
+    def _tell_refused(self, which: str, refused: dict[int, Statement]) -> None:
+        self.explained += len(refused)
+        by = refused[max(refused)]
+        detail = f"{which} refused by the receiver, as the stream {by.by} states in its record {by.by_number}"
+        self._chain.note("explained", detail, by.place, min(refused))
+
+    def _link(self, before: Run, after: Run, refused: dict[int, Statement]) -> None:
+        """Whether the refusals name the hashes that lead from ``before`` to ``after``."""
+        digest = before.digest(before.last)
+        for number in sorted(refused):
+            if refused[number].previous != digest:
+                self._tell_unlinked(before)
+                return
+            digest = refused[number].hash
+        if after.proved >= after.first:
+            before.proved = before.last
+
+    def _tell_unlinked(self, run: Run) -> None:
+        first = run.proved + 1
+        detail = f"{_which(first, run.last)} before a hole, and no signed head between covers what stands there"
+        self._chain.missing("unlinked", detail, None, first)
+
+    def _end(self, heads: list[tuple[Head, Place]]) -> None:
+        chain = self._chain
+        if not chain.runs and self._spool and not heads:
+            # Its key is gone with its records, but that there were some is said all the same.
+            heads = [(signed.head, place) for signed, place in chain.heads]
+        beyond = [one for one in heads if one[0].number > chain.last and one[0].number not in chain.unprovable]
+        if not beyond:
+            if not chain.runs and not chain.unprovable:
+                chain.note("empty", "it holds no record")
+            return
+        head, place = max(beyond, key=lambda one: one[0].number)
+        if not self.explains_end(head.number, head.hash):
+            detail = f"a signed head covers records up to {head.number}; the last one here is {chain.last}"
+            if chain.runs or self._spool:
+                chain.bad("cut_off", detail, place, chain.last + 1)
+            else:
+                chain.missing("missing_records", detail, place, 1)
+
+    def explains_end(self, number: int, digest: str) -> bool:
+        """Whether the records after the last one up to ``number`` were refused by the receiver, or all pruned."""
+        chain = self._chain
+        if not chain.runs and any(one.number >= number for one in self._stated.proved(chain.stream, "pruned")):
+            return True
+        refused = self._stated.refused(chain.stream, chain.last + 1, number)
+        if len(refused) != number - chain.last or refused[number].hash != digest:
+            return False
+        if not any(note.kind == "explained" and note.number == chain.last + 1 for note in chain.findings.kept):
+            self._tell_refused(_which(chain.last + 1, number), refused)
+        return True
+
+    def judge_statements(self) -> None:
+        """Compare the chain with what proved records of other streams say that it was."""
+        chain = self._chain
+        for one in self._stated.proved(chain.stream, "known", "recovered", "pruned"):
+            run = chain.run_of(one.number)
+            said = f"the stream {one.by} states in its record {one.by_number}"
+            if run is not None and one.hash and run.digest(one.number) != one.hash:
+                chain.bad("fork", f"{said} that record {one.number} had another hash", one.place, one.number)
+            elif one.kind == "pruned" or chain.stopped:
+                continue
+            elif one.number > chain.last and not self.explains_end(one.number, one.hash):
+                detail = f"{said} that there were records up to {one.number}; the last one here is {chain.last}"
+                (chain.bad if self._spool else chain.missing)("cut_off", detail, one.place, chain.last + 1)
+            elif one.kind == "recovered" and one.number < chain.last:
+                detail = f"{said} that it broke off at record {one.number}; records were added since"
+                chain.bad("grew", detail, one.place, one.number + 1)
+
+
+def judge_missing_streams(copy: Copy, stated: Stated) -> None:
+    """Streams that proved records name and that are not there at all."""
+    for stream in stated.subjects():
+        naming = [one for one in stated.proved(stream, "known", "recovered", "undelivered") if one.number > 0]
+        if stream in copy.chains or not naming:
+            continue  # one that had no record when it was seen may never have had one
+        one = naming[0]
+        said = f"the stream {one.by} names it in its record {one.by_number}, and it is not here"
+        finding = Finding(Verdict.INCOMPLETE, "missing_stream", said, one.place, stream)
+        removed = [place for signed, place in copy.removed if signed.head.stream_id == stream]
+        if stated.proved(stream, "pruned"):
+            continue
+        if pruned := stated.of(stream, "pruned"):
+            detail = f"{said}; it was pruned, as a record says that is not yet signed for"
+            finding = Finding(Verdict.VALID, "unproved_statement", detail, pruned[0].place, stream)
+        elif removed:
+            detail = f"{said}; the spool's list of what retention removed names it, but nothing signed says so"
+            finding = Finding(Verdict.VALID, "removed_unsigned", detail, removed[0], stream)
+        copy.findings.add(finding)
+
+
+def _which(first: int, last: int) -> str:
+    return f"record {first} is" if first == last else f"records {first} to {last} are"

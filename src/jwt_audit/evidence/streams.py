@@ -1,0 +1,266 @@
+"""One stream in one copy: its chain as it is read, before anything signed is looked at.
+
+A spool's segments are read in the order of their files, and there order is part of what is proved;
+the first line that is wrong ends the stream, since nothing after it stands on anything. A backend's
+export may have any order and the same record more than once. Of each record only its hash, time
+and id are kept (about 150 bytes), never its content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from typing import NamedTuple
+
+from .facts import BadRecordError, Binding, Facts, Statement, binding, read, statements
+from .heads import SignedHead
+from .verdict import Finding, Findings, Place, Verdict
+
+_ZERO_BLOCK = bytes(512)
+"""A run of zeros of a disk sector's size: what a power loss leaves of data that was not synced."""
+
+
+class Run:
+    """Records with numbers that follow each other: ``first`` to ``last``; ``previous`` is the hash before them."""
+
+    __slots__ = ("_digests", "_observed", "first", "last", "place", "previous", "proved")
+
+    def __init__(self, first: int, previous: str, place: Place) -> None:
+        self.first = first
+        self.last = first - 1
+        self.previous = previous
+        self.place = place
+        self.proved = first - 1
+        """The last record that something signed covers; set once the heads are known."""
+        self._digests = bytearray()
+        self._observed = array("Q")
+
+    def append(self, digest: str, observed: int) -> None:
+        self._digests += bytes.fromhex(digest)
+        self._observed.append(observed)
+        self.last += 1
+
+    def __contains__(self, number: int) -> bool:
+        return self.first <= number <= self.last
+
+    def digest(self, number: int) -> str:
+        index = (number - self.first) * 32
+        return self._digests[index : index + 32].hex()
+
+    def digests(self, first: int, last: int) -> bytes:
+        """All hashes from ``first`` to ``last``, joined."""
+        return bytes(self._digests[(first - self.first) * 32 : (last + 1 - self.first) * 32])
+
+    def observed(self, number: int) -> int:
+        return self._observed[number - self.first]
+
+
+class _Waiting(NamedTuple):
+    """A record of an export whose predecessors were not yet seen."""
+
+    digest: str
+    previous: str
+    observed: int
+    end: bool
+    place: Place
+
+
+class Chain:
+    """One stream in one copy. Fed by `line` (a spool) or by `offer` (an export), then closed."""
+
+    def __init__(self, stream: str, source: str, ids: set[bytes]) -> None:
+        """``ids`` are the record ids seen so far in the whole copy."""
+        self.stream = stream
+        self.source = source
+        self.findings = Findings()
+        self.runs: list[Run] = []
+        self.heads: list[tuple[SignedHead, Place]] = []
+        self.statements: list[Statement] = []
+        self.binding: Binding | None = None
+        self.stopped = False
+        """A bad line was met: what follows it was not read."""
+        self.end = 0
+        """The number of the end record, 0 without one."""
+        self.duplicates = 0
+        self.unprovable: dict[int, Place] = {}
+        """Records of an export that carry neither their bytes nor what these can be made of again."""
+        self._ids = ids
+        self._hash = ""
+        self._waiting: dict[int, _Waiting] = {}
+        self._segment_next = 0
+
+    # A spool
+
+    def begin_segment(self, *, may_skip: bool) -> None:
+        """The next line begins a segment: it may repeat what a failed sync had left in the one before.
+
+        With ``may_skip`` its number may be any: what came before it may have been removed by retention.
+        """
+        self._segment_next = -1 if may_skip else 0
+
+    def line(self, payload: bytes, digest: bytes, place: Place) -> bool:
+        """Take a line that is whole by its form. False when it does not have its hash: see `damaged`."""
+        computed = hashlib.sha256(payload).hexdigest()
+        if computed.encode("ascii") != digest:
+            return False
+        try:
+            facts = read(payload)
+            number = facts.number
+            if facts.stream != self.stream:
+                raise BadRecordError("splice", "the record is of another stream")
+            last = self.last
+            expected = self._segment_next
+            if expected > 0:
+                if number != expected:
+                    raise _wrong_number(number, expected)
+            elif number <= last:
+                if number < self.runs[0].first:
+                    raise _wrong_number(number, last + 1)
+            elif number != last + 1 and expected == 0:
+                raise _wrong_number(number, last + 1)
+            self._segment_next = number + 1
+            if number <= last:
+                self._repeat(number, computed)
+            else:
+                self._take(facts, computed, place)
+        except BadRecordError as error:
+            self.bad(error.kind, str(error), place, self.last + 1)
+            self.stopped = True
+        return True
+
+    def damaged(self, rest: bytes, place: Place) -> bool:
+        """Judge what follows the last good line of a segment; True when the next segment may be read.
+
+        A torn or zero-filled tail is what a crash leaves of lines that were never synced: it is set
+        aside. Whether something signed covers it is seen later. Anything else was changed.
+        """
+        if b"\n" not in rest.rstrip(b"\0") or _ZERO_BLOCK in rest:
+            detail = f"{len(rest)} bytes of a line that was never whole are set aside (a crash leaves such)"
+            self.note("torn", detail, place)
+            return True
+        self.bad("hash_mismatch", "the line does not have its hash: it was changed", place, self.last + 1)
+        self.stopped = True
+        return False
+
+    def _repeat(self, number: int, digest: str) -> None:
+        run = next((run for run in self.runs if number in run), None)
+        if run is None or run.digest(number) != digest:
+            raise BadRecordError("fork", f"there are two records with number {number}")
+        self.duplicates += 1
+
+    # An export
+
+    def offer(self, facts: Facts, digest: str, place: Place) -> None:
+        """Take a record in whatever order; the same bytes again are a retry."""
+        number = facts.number
+        known = self._digest(number)
+        if known is None:
+            try:
+                self._remember_id(facts.record_id)
+                self._note_statements(facts, place)
+            except BadRecordError as error:
+                self.bad(error.kind, str(error), place, number)
+            waiting = _Waiting(digest, facts.previous, facts.observed, facts.end, place)
+            if number == self.last + 1:
+                self._extend(number, waiting)
+                while self._waiting and (following := self._waiting.pop(self.last + 1, None)):
+                    self._extend(self.last + 1, following)
+            else:
+                self._waiting[number] = waiting
+        elif known == digest:
+            self.duplicates += 1
+        else:
+            self.bad("fork", f"there are two records with number {number}", place, number)
+
+    def close(self) -> None:
+        """All of an export was read: what still waits begins new runs, with holes before them."""
+        for number in sorted(self._waiting):
+            self._extend(number, self._waiting.pop(number))
+
+    def _digest(self, number: int) -> str | None:
+        for run in self.runs:
+            if number in run:
+                return run.digest(number)
+        waiting = self._waiting.get(number)
+        return None if waiting is None else waiting.digest
+
+    def _extend(self, number: int, record: _Waiting) -> None:
+        try:
+            self._chain(number, record.previous, record.observed, record.end, record.place)
+        except BadRecordError as error:
+            self.bad(error.kind, str(error), record.place, number)
+        self._append(record.digest, record.observed)
+
+    # Both
+
+    def _take(self, facts: Facts, digest: str, place: Place) -> None:
+        self._chain(facts.number, facts.previous, facts.observed, facts.end, place)
+        self._remember_id(facts.record_id)
+        self._note_statements(facts, place)
+        self._append(digest, facts.observed)
+
+    def _chain(self, number: int, previous: str, observed: int, end: bool, place: Place) -> None:
+        """Put a record after the last one; it may begin a new run. Raises BadRecordError."""
+        last = self.last
+        if number != last + 1 or not self.runs:
+            self.runs.append(Run(number, previous, place))
+        elif previous != self._hash:
+            detail = f"its previous_hash is not the hash of record {last}: one of the two was changed"
+            raise BadRecordError("previous_hash", detail)
+        if self.end:
+            raise BadRecordError("after_end", f"it follows the stream's end record {self.end}")
+        if end:
+            self.end = number
+        if last and observed < self._observed:
+            raise BadRecordError("clock", f"it was observed before record {last}")
+
+    _observed = 0
+
+    def _append(self, digest: str, observed: int) -> None:
+        self._hash, self._observed = digest, observed
+        self.runs[-1].append(digest, observed)
+
+    def _remember_id(self, record_id: str) -> None:
+        try:
+            key = bytes.fromhex(record_id.replace("-", ""))
+        except ValueError:
+            key = record_id.encode("utf-8")
+        before = len(self._ids)
+        self._ids.add(key)
+        if len(self._ids) == before:
+            raise BadRecordError("duplicate_id", "another record with other content has the same audit.record.id")
+
+    def _note_statements(self, facts: Facts, place: Place) -> None:
+        if facts.form is not None:
+            self.statements += statements(facts, place)
+            if facts.number == 1:
+                self.binding = binding(facts)
+
+    @property
+    def last(self) -> int:
+        """The last record's number so far, 0 before the first."""
+        return self.runs[-1].last if self.runs else 0
+
+    def run_of(self, number: int) -> Run | None:
+        return next((run for run in self.runs if number in run), None)
+
+    @property
+    def records(self) -> int:
+        return sum(run.last - run.first + 1 for run in self.runs)
+
+    def bad(self, kind: str, detail: str, place: Place | None, number: int | None = None) -> None:
+        self.findings.add(Finding(Verdict.INVALID, kind, detail, place, self.stream, number))
+
+    def missing(self, kind: str, detail: str, place: Place | None = None, number: int | None = None) -> None:
+        """What keeps it from being proved, without being proof of a change."""
+        self.findings.add(Finding(Verdict.INCOMPLETE, kind, detail, place, self.stream, number))
+
+    def note(self, kind: str, detail: str, place: Place | None = None, number: int | None = None) -> None:
+        self.findings.add(Finding(Verdict.VALID, kind, detail, place, self.stream, number))
+
+
+def _wrong_number(number: int, expected: int) -> BadRecordError:
+    if number < expected:
+        return BadRecordError("order", f"record {number} stands where record {expected} belongs")
+    which = f"record {expected} is" if number == expected + 1 else f"records {expected} to {number - 1} are"
+    return BadRecordError("gap", f"{which} missing before record {number}")

@@ -1,0 +1,225 @@
+"""What a verification says: findings, each with its place, and the verdict they add up to.
+
+No finding ever shows a value of a record: places, names, numbers and hashes are enough to look it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any, NamedTuple
+
+
+class Verdict(str, Enum):
+    """The three answers, and the exit codes that say them."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    INCOMPLETE = "incomplete"
+
+    @property
+    def exit_code(self) -> int:
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {Verdict.VALID: 0, Verdict.INVALID: 1, Verdict.INCOMPLETE: 2}
+_SEVERITY = (Verdict.VALID, Verdict.INCOMPLETE, Verdict.INVALID)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Invalid before incomplete before valid; valid where there is none."""
+    return max(verdicts, key=_SEVERITY.index, default=Verdict.VALID)
+
+
+class Place(NamedTuple):
+    """Where something stands: a file, its line (from 1) and byte offset as far as they are known."""
+
+    source: str
+    line: int = 0
+    offset: int = -1
+
+    @property
+    def where(self) -> str:
+        parts = [f"line {self.line}"] if self.line else []
+        if self.offset >= 0:
+            parts.append(f"byte {self.offset}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found. ``verdict`` is what it alone would make of the whole; VALID is a mere note.
+
+    ``kind`` is a word of the closed list in docs/verification.md, ``detail`` a sentence for people.
+    """
+
+    verdict: Verdict
+    kind: str
+    detail: str
+    place: Place | None = None
+    stream: str | None = None
+    number: int | None = None
+
+    def as_(self, verdict: Verdict) -> Finding:
+        return replace(self, verdict=verdict)
+
+    def form(self) -> dict[str, Any]:
+        place = self.place or Place("")
+        return {
+            "source": place.source or None,
+            "where": place.where or None,
+            "stream": self.stream,
+            "number": self.number,
+            "kind": self.kind,
+            "detail": self.detail,
+        }
+
+
+MAX_FINDINGS = 100
+"""Findings kept of one stream; more of them only count."""
+
+
+class Findings:
+    """The findings about one stream, or about none in particular."""
+
+    def __init__(self) -> None:
+        self.kept: list[Finding] = []
+        self.more = 0
+
+    def add(self, finding: Finding) -> None:
+        if len(self.kept) < MAX_FINDINGS or (
+            # What decides the verdict is kept in any case, at the price of a note.
+            finding.verdict is not Verdict.VALID and self._drop_one(below=finding.verdict)
+        ):
+            self.kept.append(finding)
+        else:
+            self.more += 1
+
+    def _drop_one(self, *, below: Verdict) -> bool:
+        for index in reversed(range(len(self.kept))):
+            if _SEVERITY.index(self.kept[index].verdict) < _SEVERITY.index(below):
+                del self.kept[index]
+                self.more += 1
+                return True
+        return False
+
+    @property
+    def verdict(self) -> Verdict:
+        return worst(finding.verdict for finding in self.kept)
+
+    def problems(self) -> list[Finding]:
+        """What keeps it from being valid, the gravest first, then by record number."""
+        found = [finding for finding in self.kept if finding.verdict is not Verdict.VALID]
+        return sorted(found, key=lambda one: (-_SEVERITY.index(one.verdict), one.number or 0))
+
+    def notes(self) -> list[Finding]:
+        return [finding for finding in self.kept if finding.verdict is Verdict.VALID]
+
+
+@dataclass(slots=True)
+class StreamReport:
+    """What was found of one stream in one copy. Times are nanoseconds since the epoch, 0 when unknown.
+
+    ``open_tail`` counts the records after the last that is proved; ``ended`` is whether the stream
+    has its end record, ``recovered_by`` the stream that states where this one broke off.
+    """
+
+    stream: str
+    source: str
+    findings: Findings
+    records: int = 0
+    first: int = 0
+    last: int = 0
+    from_time: int = 0
+    to_time: int = 0
+    proved_up_to: int = 0
+    open_tail: int = 0
+    ended: bool = False
+    recovered_by: str | None = None
+    key_id: str | None = None
+    heads: int = 0
+    duplicates: int = 0
+    explained: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.findings.verdict
+
+    def form(self) -> dict[str, Any]:
+        return {
+            "id": self.stream,
+            "source": self.source,
+            "verdict": self.verdict.value,
+            "records": self.records,
+            "first": self.first,
+            "last": self.last,
+            "from": iso(self.from_time),
+            "to": iso(self.to_time),
+            "proved_up_to": self.proved_up_to,
+            "open_tail": self.open_tail,
+            "ended": self.ended,
+            "recovered_by": self.recovered_by,
+            "key_id": self.key_id,
+            "heads": self.heads,
+            "duplicates": self.duplicates,
+            "explained": self.explained,
+            "problems": [finding.form() for finding in self.findings.problems()],
+            "warnings": [finding.form() for finding in self.findings.notes()],
+            "more_findings": self.findings.more,
+        }
+
+
+@dataclass(slots=True)
+class Report:
+    """The whole answer."""
+
+    streams: list[StreamReport]
+    findings: Findings
+    strict: bool
+    pinned: bool
+    keys: list[str] = field(default_factory=list)
+    """Ids of the keys that the heads were verified with."""
+    other_records: int = 0
+    """Log records in the inputs that are no audit records."""
+
+    @property
+    def verdict(self) -> Verdict:
+        return worst([self.findings.verdict, *(stream.verdict for stream in self.streams)])
+
+    def problems(self) -> list[Finding]:
+        """All problems, the gravest first; within one verdict stream by stream, and by record number."""
+        found = [*self.findings.problems(), *(one for stream in self.streams for one in stream.findings.problems())]
+        return sorted(found, key=lambda one: -_SEVERITY.index(one.verdict))
+
+    def form(self) -> dict[str, Any]:
+        """The report as it is printed with ``--json``; docs/verification.md tells the members."""
+        return {
+            "verdict": self.verdict.value,
+            "strict": self.strict,
+            "trust": {"mode": "pinned" if self.pinned else "first_use", "keys": self.keys},
+            "totals": {
+                "streams": len(self.streams),
+                "records": sum(stream.records for stream in self.streams),
+                "heads": sum(stream.heads for stream in self.streams),
+                "open_tail": sum(stream.open_tail for stream in self.streams),
+                "duplicates": sum(stream.duplicates for stream in self.streams),
+                "explained": sum(stream.explained for stream in self.streams),
+                "other_records": self.other_records,
+            },
+            "streams": [stream.form() for stream in self.streams],
+            "problems": [finding.form() for finding in self.findings.problems()],
+            "warnings": [finding.form() for finding in self.findings.notes()],
+        }
+
+
+def iso(nanoseconds: int) -> str | None:
+    """UTC in ISO 8601 to the millisecond; None for 0, the number itself where the calendar ends."""
+    if not nanoseconds:
+        return None
+    try:
+        moment = datetime.fromtimestamp(nanoseconds // 1_000_000_000, timezone.utc)
+    except (OverflowError, OSError, ValueError):
+        return str(nanoseconds)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 1_000_000 % 1000:03d}Z"

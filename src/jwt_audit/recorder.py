@@ -1,0 +1,331 @@
+"""The recorder: the only place where order matters.
+
+One lock orders number, previous hash, canonical bytes and append. Outside of it a thread works on a
+tick, at most a second or 256 records after the first record it has not seen: it syncs, signs the
+head and wakes the shipper. So no append waits for a signature or the disk.
+
+Invariants: a record has a number if and only if its line is in the spool; a head covers only what
+was synced; what cannot be written is counted and told in an ``audit.records.lost`` record as soon
+as one can be written again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from . import attributes as attr
+from .attributes import Value
+from .diagnostics import tell
+from .errors import JWTAuditError, RecordError, SpoolError
+from .evidence import heads
+from .evidence.chain import Position, link
+from .evidence.record import Record, system_record
+from .evidence.signing import Signer
+from .spool.spool import Spool, StreamWriter
+
+TICK_SECONDS = 1.0
+TICK_RECORDS = 256
+KNOWN_STREAMS = 64
+"""How many other streams of the spool a stream's first record names."""
+
+_USAGE_TICKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a record got: its id, its hash (hex SHA-256), and its place."""
+
+    record_id: str
+    hash: str
+    stream_id: str
+    number: int
+
+
+class Recorder:
+    """Writes one stream. Safe for threads; in a forked child only `abandon` may be called."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        *,
+        signer: Callable[[], Signer],
+        binding: Callable[[], Mapping[str, Value]],
+        limit: int = 2**30,
+        reserve: bool = False,
+        on_tick: Callable[[], None] = lambda: None,
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``signer`` and ``binding`` (the first record's attributes) are asked for at the first record.
+
+        ``limit`` is the spool's size in bytes, ``reserve`` keeps disk space back for `append` with
+        ``last_resort``; ``on_tick`` is called after each signed head, outside the lock.
+        """
+        self._spool = spool
+        self._signer_source = signer
+        self._binding = binding
+        self._limit = limit
+        self._reserve = reserve
+        self._on_tick = on_tick
+        self._now = now
+        self._lock = threading.Lock()
+        self._writer: StreamWriter | None = None
+        self._signer: Signer | None = None
+        self._position = Position("")
+        self._signed = 0
+        self._synced = 0
+        self._lost = 0
+        self._others = 0
+        self._closed = False
+        self._tick = threading.Event()
+        self._begun = threading.Event()
+        self._waiting: deque[tuple[int, Callable[[bool], None]]] = deque()
+        self._thread: threading.Thread | None = None
+        self._ticking = threading.Lock()
+
+    @property
+    def stream_id(self) -> str:
+        """The stream's id; empty before its first record."""
+        return self._position.stream_id
+
+    @property
+    def lost(self) -> int:
+        """Records that could not be written and are not yet told of in the stream."""
+        return self._lost
+
+    def append(self, record: Record, *, last_resort: bool = False) -> Receipt:
+        """Write ``record`` as the stream's next. It survives ``kill -9`` when this returns.
+
+        Raises RecordError for a record with no canonical form and SpoolError where the spool does
+        not take it (full, gone, closed): the record is then counted as lost, unless it is tried
+        again with ``last_resort``, which draws on the reserve.
+        """
+        with self._lock:
+            try:
+                if self._closed:
+                    raise SpoolError("the stream has ended")
+                if self._writer is None:
+                    self._open()
+                if self._lost:
+                    self._tell_lost(last_resort)
+                return self._write(record, last_resort)
+            except OSError as error:
+                self._lost += 1
+                raise SpoolError(f"the spool {self._spool.root} takes no record ({error.strerror})") from error
+            except JWTAuditError:
+                self._lost += 1
+                raise
+
+    def _write(self, record: Record, last_resort: bool, *, end: bool = False) -> Receipt:
+        writer = self._writer
+        assert writer is not None  # noqa: S101 - the callers have opened it
+        if self._others + writer.bytes >= self._limit and not last_resort:
+            raise SpoolError(f"the spool {self._spool.root} has reached its limit of {self._limit} bytes")
+        if self._reserve and not last_resort and not writer.refill_reserve():
+            raise SpoolError(f"the disk of {self._spool.root} is full, and its reserve is used up")
+        data, position = link(record, self._position, now=self._now(), end=end)
+        try:
+            writer.append(data, position.hash)
+        except OSError:
+            if not (last_resort and writer.free_reserve()):
+                raise
+            writer.append(data, position.hash)
+        self._position = position
+        pending = position.number - self._signed
+        if pending == 1:
+            self._begun.set()
+        if pending == TICK_RECORDS:
+            self._tick.set()
+        return Receipt(str(record.attributes[attr.RECORD_ID]), position.hash, position.stream_id, position.number)
+
+    def _open(self) -> None:
+        """Begin the stream: directory, lock, first record. Nothing is left open where that fails."""
+        if time.monotonic() < self._open_again:
+            raise SpoolError(f"the spool {self._spool.root} took no record a moment ago")
+        self._open_again = time.monotonic() + TICK_SECONDS
+        now = self._now()
+        signer = self._signer_source()
+        binding = dict(self._binding())
+        known = [_last_position(stream.heads, stream.id) for stream in self._spool.streams()[-KNOWN_STREAMS:]]
+        self._others = self._spool.usage()
+        writer = self._spool.open_stream(_new_stream_id(now), reserve=self._reserve)
+        self._writer, self._signer = writer, signer
+        self._position = Position(writer.path.name)
+        key = signer.public_key
+        binding[attr.STREAM_ALGORITHM] = key.algorithm
+        binding[attr.STREAM_KEY_ID] = key.key_id
+        binding[attr.STREAM_PUBLIC_KEY] = key.text
+        if known:
+            binding[attr.STREAM_KNOWN] = known
+        try:
+            first = system_record(attr.EVENT_STREAM_START, now=now, attributes=binding, body="audit stream started")
+            self._write(first, last_resort=False)
+        except BaseException:
+            self._writer = None
+            self._position = Position("")
+            writer.discard()
+            raise
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="jwt-audit-tick", daemon=True)
+            self._thread.start()
+
+    _open_again = 0.0
+    """Monotonic seconds; until then a spool that failed is not tried again by every request."""
+
+    def _tell_lost(self, last_resort: bool) -> None:
+        count = self._lost
+        found: dict[str, Value] = {attr.LOST_COUNT: count, attr.OUTCOME: "failure"}
+        body = f"{count} audit records could not be written before this one"
+        self._write(system_record(attr.EVENT_LOST, now=self._now(), attributes=found, body=body), last_resort)
+        self._lost -= count
+
+    def on_durable(self, number: int, call: Callable[[bool], None]) -> None:
+        """Call ``call(True)`` once the record ``number`` survives a power loss, ``call(False)`` if that failed.
+
+        In the recorder's thread, or at once. One sync serves all who wait (group commit).
+        """
+        with self._lock:
+            done = number <= self._synced
+            if not done and not self._closed:
+                self._waiting.append((number, call))
+                self._begun.set()
+                self._tick.set()
+                return
+        call(done)
+
+    def settle(self) -> None:
+        """Sync and sign what is there now: nothing is left in the open tail. Never raises."""
+        with self._ticking:
+            self._tick_once(force=True)
+
+    def _run(self) -> None:
+        while True:
+            self._begun.wait()
+            self._tick.wait(TICK_SECONDS)
+            # Cleared before the work: what is appended from here on sets them again.
+            self._begun.clear()
+            self._tick.clear()
+            if self._closed:
+                return
+            with self._ticking:
+                self._tick_once(force=False)
+
+    def _tick_once(self, *, force: bool) -> None:
+        """One sync, then one head. A crash between them leaves an open tail that is longer by a tick."""
+        try:
+            with self._lock:
+                writer, signer, position = self._writer, self._signer, self._position
+                sync = writer.start_sync() if writer is not None else None
+            if writer is None or signer is None:
+                return
+            done = sync is None or writer.run_sync(sync)
+            with self._lock:
+                if sync is not None:
+                    writer.finish_sync(sync, done=done)
+                if done:
+                    self._synced = max(self._synced, position.number)
+                waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            for number, call in waiting:
+                if done and number > position.number:
+                    self.on_durable(number, call)
+                else:
+                    call(done)
+            if not done:
+                tell(f"the spool {self._spool.root} could not be synced; its records are written again", once="sync")
+                self._begun.set()
+                return
+            if position.number > self._signed and (force or self._due(position)):
+                writer.append_head(heads.sign(position, signer, now=self._now()).line)
+                with self._lock:
+                    self._signed = position.number
+                    if self._position.number > position.number:
+                        self._begun.set()
+            if not writer.refill_reserve():
+                tell(f"the disk of {self._spool.root} is full: the reserve is used up", once="reserve")
+        except OSError as error:
+            tell(f"the spool {self._spool.root} fails ({error.strerror}); trying again", once="tick")
+            self._begun.set()
+            return
+        self._measure()
+        self._on_tick()
+
+    def _due(self, position: Position) -> bool:
+        """Whether a head is due: syncs for waiting requests come far more often than heads."""
+        now = time.monotonic()
+        if position.number - self._signed >= TICK_RECORDS or now >= self._next_head:
+            self._next_head = now + TICK_SECONDS
+            return True
+        self._begun.set()
+        return False
+
+    _next_head = 0.0
+
+    def _measure(self) -> None:
+        self._since_measured += 1
+        if self._since_measured >= _USAGE_TICKS and self._writer is not None:
+            self._since_measured = 0
+            self._others = self._spool.usage() - self._writer.bytes
+        used = self._others + (self._writer.bytes if self._writer is not None else 0)
+        if used >= self._limit * 0.8:
+            tell(
+                f"the spool {self._spool.root} is at {used * 100 // self._limit} % of its limit; "
+                "is the receiver reachable?",
+                once="spool-limit",
+            )
+
+    _since_measured = 0
+
+    def close(self) -> None:
+        """End the stream: an ``audit.stream.end`` record, synced, and the head over it. Never raises."""
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                if self._writer is not None:
+                    if self._lost:
+                        self._tell_lost(last_resort=True)
+                    last = system_record(
+                        attr.EVENT_STREAM_END, now=self._now(), attributes={}, body="audit stream ended"
+                    )
+                    self._write(last, last_resort=True, end=True)
+            except (OSError, SpoolError, RecordError) as error:
+                tell(f"the audit stream could not be ended: {error}", once="end")
+            self._closed = True
+        self.settle()
+        self._begun.set()
+        self._tick.set()
+        with self._ticking:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def abandon(self) -> None:
+        """In a forked child: close what was inherited. The locks' state is unknown here, so none is taken."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _new_stream_id(now: int) -> str:
+    """Sorts by the time of its start and tells it; unique across processes and hosts."""
+    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1_000_000_000))
+    return f"{moment}.{now // 1_000_000 % 1000:03d}Z-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _last_position(path: os.PathLike[str], stream_id: str) -> str:
+    """``stream number hash`` of a stream's last head as it stands in the file, or ``stream 0``."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 - seeks from the end
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 4096))
+            for line in reversed(file.read().splitlines(keepends=True)):
+                if line.endswith(b"\n"):
+                    head = heads.parse_line(line).head
+                    return f"{stream_id} {head.number} {head.hash}"
+    except (OSError, RecordError):
+        pass  # a statement of what was seen: nothing usable was
+    return f"{stream_id} 0"

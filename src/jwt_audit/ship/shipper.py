@@ -1,0 +1,261 @@
+"""The shipper: delivers every stream of a spool, for ever, one process at a time.
+
+Invariants: a cursor moves only after everything before it was acknowledged, or set aside in the dead
+letter and told. Whatever the receiver answers, no record is given up. A crash at any point leads to
+records that are sent again, never to records that are not sent. What ships a spool holds its
+``ship.lock``; the kernel frees that at any kind of death, and another process goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from .. import attributes as attr
+from ..attributes import Value
+from ..errors import JWTAuditError, SpoolError
+from ..spool import durable
+from ..spool.spool import Cursor, Spool, Stream
+from .backlog import last_head, undelivered
+from .batch import Batch
+from .deadletter import DeadLetter, Emit, Parked
+from .deliver import Attempt, Courier, Stopping
+from .encode import JsonEncoder, ProtobufEncoder
+from .http import Endpoint, Poster
+from .prune import Pruner
+from .reader import StreamReader
+
+_LOCK_SECONDS = 1.0
+_LISTING_SECONDS = 2.0
+
+_inherited: list[Poster] = []
+"""Keeps a parent's connections from being collected, and so closed, in a forked child."""
+
+
+class Shipper:
+    """Ships one spool to one endpoint, in a thread of its own (`start`) or in the caller's (`run`)."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        endpoint: Endpoint,
+        *,
+        emit: Emit,
+        suppress: Callable[[], AbstractContextManager[Any]],
+        tell: Callable[..., None],
+        retention: float,
+        limit: int = 2**30,
+        export_canonical: bool = True,
+        now: Callable[[], float] = time.time,
+        poll: float = 0.5,
+        observe: Callable[[Attempt], None] = lambda _: None,
+    ) -> None:
+        """``emit`` writes a system record into this process's own stream; ``suppress`` is entered around
+        what the app's instrumentation must not see; ``tell`` warns the operator; ``retention`` and
+        ``poll`` are seconds, ``limit`` the spool's size in bytes; ``observe`` is told of each request.
+        """
+        self._spool = spool
+        self._emit = emit
+        self._suppress = suppress
+        self._tell = tell
+        self._carry = export_canonical
+        self._poll = poll
+        self._encoder = JsonEncoder() if endpoint.protocol == "http/json" else ProtobufEncoder()
+        self._poster = Poster(endpoint, self._encoder.content_type)
+        self._dead_letter = DeadLetter(spool.root, emit, now)
+        self._courier = Courier(endpoint, self._encoder, self._poster, self._dead_letter.path, tell, observe)
+        self._pruner = Pruner(spool, emit, retention=retention, limit=limit, now=now)
+        self._work = threading.Event()
+        self._lock: durable.Lock | None = None
+        self._thread: threading.Thread | None = None
+        self._readers: dict[str, StreamReader] = {}
+        self._pending: dict[str, tuple[Batch, list[Parked]]] = {}
+        self._done: set[str] = set()
+        self._listed: list[Stream] = []
+        self._listing = (0, 0.0)
+
+    def start(self) -> None:
+        """Ship in a daemon thread from now on, as soon as no other process does."""
+        self._thread = threading.Thread(target=self.run, name="jwt-audit-ship", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something was written: do not wait for the next poll. Never blocks."""
+        self._work.set()
+
+    def stop(self, timeout: float) -> bool:
+        """Deliver what is there, at most ``timeout`` seconds long, and end; True when nothing is left.
+
+        A receiver that cannot be reached is not waited for: the spool keeps what is left, and the next
+        shipper goes on. Safe to call twice.
+        """
+        self._courier.stop(time.monotonic() + timeout)
+        self._work.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        try:
+            return not any(undelivered(stream) for stream in self._spool.streams())
+        except SpoolError:
+            return False
+
+    def abandon(self) -> None:
+        """In a forked child, where the thread does not exist: close the lock's file, unlock nothing.
+
+        The connection is left alone: to close it takes locks that the parent's thread may have held.
+        """
+        _inherited.append(self._poster)
+        if self._lock is not None:
+            self._lock.close()
+
+    def run(self) -> None:
+        """Ship in the caller's thread until `stop` is called: what the sidecar does."""
+        try:
+            if not self._take_lock():
+                return
+            with self._suppress():
+                self._ship_until_stopped()
+        finally:
+            self._poster.close()
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
+
+    def _take_lock(self) -> bool:
+        while True:
+            try:
+                self._lock = self._spool.take_ship_lock()
+            except OSError as error:
+                self._tell(f"cannot lock the spool {self._spool.root} ({error.strerror})", once="ship-lock")
+            if self._lock is not None:
+                return True
+            if self._courier.stopping:
+                return False
+            self._work.wait(_LOCK_SECONDS)
+            self._work.clear()
+
+    def _ship_until_stopped(self) -> None:
+        while True:
+            self._work.clear()
+            progress = False
+            try:
+                progress = self._round()
+                if self._pruner.due() and not self._courier.stopping:
+                    self._pruner.run(self._streams())
+            except Stopping:
+                return
+            except Exception as error:
+                self._report(error)
+            if self._courier.stopping and not progress:
+                return
+            if not progress:
+                self._work.wait(self._poll)
+
+    def _round(self) -> bool:
+        """A batch of each stream that has one; whether there was any."""
+        progress = False
+        for stream in self._streams():
+            if stream.id in self._done:
+                continue
+            try:
+                progress |= self._ship(self._reader(stream))
+            except Stopping:
+                raise
+            except Exception as error:  # one stream that fails holds up no other
+                if stream.path.exists():
+                    self._report(error)
+                else:
+                    self._readers.pop(stream.id, None)
+        return progress
+
+    def _report(self, error: Exception) -> None:
+        """Say it once and go on: neither the disk nor a mistake of ours must end delivery for good.
+
+        Not while stopping: the process's own stream has ended then and takes no statement, the next shipper makes it.
+        """
+        if self._courier.stopping:
+            return
+        known = isinstance(error, (OSError, JWTAuditError))
+        what = str(error) if known else f"a failure ({type(error).__name__})"
+        self._tell(f"the shipper of {self._spool.root} met {what}; it goes on", once=f"shipper {what}")
+
+    def _reader(self, stream: Stream) -> StreamReader:
+        reader = self._readers.get(stream.id)
+        if reader is None:
+            reader = self._readers[stream.id] = StreamReader(stream, self._encoder, carry=self._carry)
+        return reader
+
+    def _ship(self, reader: StreamReader) -> bool:
+        """Deliver the next batch of a stream; whether there was one."""
+        stream = reader.stream
+        if reader.cursor.done:
+            self._forget(stream)
+            return False
+        pending = self._pending.get(stream.id)
+        if pending is None:
+            alive = stream.written()  # asked before reading: what a dead writer left is then all there is
+            if alive and reader.quiet():
+                return False
+            batch = reader.batch(alive=alive)
+            parked = self._courier.deliver(stream.id, reader.resource if batch.items else b"", batch)
+            if parked is None:
+                return True  # to be read anew: by now there may be more in it, which tells bad records apart
+            pending = self._pending[stream.id] = (batch, parked)
+        batch, parked = pending
+        self._dead_letter.park(stream.id, parked)  # where this fails, what was acknowledged is not sent again
+        del self._pending[stream.id]
+        if batch.cursor != reader.cursor:
+            self._move(reader, batch.cursor)
+        if batch.finished:
+            self._finish(reader)
+        return bool(batch.items or batch.broken)
+
+    def _forget(self, stream: Stream) -> None:
+        self._done.add(stream.id)
+        self._readers.pop(stream.id, None)
+
+    def _move(self, reader: StreamReader, cursor: Cursor) -> None:
+        """Move the cursor. A disk that takes none holds nothing up: what follows a crash is then sent again."""
+        try:
+            reader.moved(cursor)
+        except OSError as error:
+            if not reader.stream.path.exists():
+                return  # a stream that held nothing was taken back
+            self._tell(
+                f"{reader.stream.path / 'cursor'} cannot be written ({error.strerror or error}); delivery goes on, "
+                "after a restart records may be sent twice",
+                once="cursor",
+            )
+
+    def _finish(self, reader: StreamReader) -> None:
+        """A dead stream is delivered whole. One without an end record is told of in this process's own stream.
+
+        Then the cursor says so; a crash in between leads to a second statement, never to none.
+        """
+        cursor = reader.cursor
+        head = last_head(reader.stream)
+        if not cursor.ended and (cursor.number or head is not None):
+            number = head.head.number if head is not None else 0
+            found: dict[str, Value] = {
+                attr.RECOVERED_STREAM: reader.stream.id,
+                attr.RECOVERED_NUMBER: cursor.number,
+                attr.RECOVERED_HASH: cursor.hash,
+                attr.RECOVERED_HEAD: number,
+            }
+            body = f"a stream without an end was recovered up to record {cursor.number}, its last head is at {number}"
+            if cursor.torn:
+                body += f"; {cursor.torn} torn bytes were left aside"
+            self._emit(attr.EVENT_STREAM_RECOVERED, found, body)
+        self._move(reader, cursor.finished())
+        self._forget(reader.stream)
+
+    def _streams(self) -> list[Stream]:
+        """The streams of the spool. Listed again only when one has come or gone: there may be very many."""
+        modified = (self._spool.root / "streams").stat().st_mtime_ns
+        # A directory's time is coarse: within it another stream may have come after the listing
+        if self._listing[0] != modified or self._listing[1] < modified / 1e9 + _LISTING_SECONDS:
+            self._listing = (modified, time.time())
+            self._listed = self._spool.streams()
+        return self._listed

@@ -1,0 +1,189 @@
+"""From the claims of a token to what is recorded of it.
+
+Pure. A claim's value becomes str, int64 or a list of str, bounded, or nothing; absent is not empty.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .. import attributes as attr
+from ..attributes import Value
+from ..identity import ActorType, Identity, Reason, Status, refused
+from .jws import TokenRefusedError
+
+MAX_TIME = 253_402_300_799
+"""The last second of the year 9999. What lies beyond is no time: milliseconds, or a slip of the pen."""
+
+_CLIENT = ("azp", "client_id", "cid", "appid")
+_SPACE_SEPARATED = frozenset(("scope", "scp"))
+_INDEX = re.compile("0|[1-9][0-9]{0,8}")
+_MISSING = object()
+
+
+class Claim(NamedTuple):
+    """Where a value stands: ``path`` from the top of the claims, ``name`` as the operator wrote it."""
+
+    name: str
+    path: tuple[str, ...]
+
+    @classmethod
+    def named(cls, name: str) -> Claim:
+        """A literal claim name, or a JSON Pointer (RFC 6901) when it starts with ``/``."""
+        if not name.startswith("/"):
+            return cls(name, (name,))
+        parts = name[1:].split("/")
+        return cls(name, tuple(part.replace("~1", "/").replace("~0", "~") for part in parts))
+
+    def of(self, claims: Mapping[str, Any]) -> Any:
+        """The value in ``claims``; `_MISSING` where there is none."""
+        value: Any = claims
+        for part in self.path:
+            if isinstance(value, dict):
+                value = value.get(part, _MISSING)
+            elif isinstance(value, list) and _INDEX.fullmatch(part):
+                value = value[int(part)] if int(part) < len(value) else _MISSING
+            else:
+                return _MISSING
+        return value
+
+
+def times(claims: Mapping[str, Any], leeway: float) -> tuple[float | None, float | None, int | None]:
+    """From when and until when (exclusive) the claims hold, ``leeway`` included, and ``exp``, in whole seconds.
+
+    A NumericDate may have a fraction (RFC 7519, 2). One written as a string of digits is taken as the
+    number, as PyJWT does, so that ours and the app's answer agree. Anything else is no time: raises
+    TokenRefusedError with ``claim_missing``.
+    """
+    starts = [_seconds(claims[name]) for name in ("nbf", "iat") if name in claims]
+    start = max(starts) - leeway if starts else None
+    if "exp" not in claims:
+        return start, None, None
+    exp = _seconds(claims["exp"])
+    return start, exp + leeway, int(exp // 1)
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 12:
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -MAX_TIME <= value <= MAX_TIME:
+        raise TokenRefusedError(Reason.CLAIM_MISSING)
+    return value
+
+
+def audience_matches(claims: Mapping[str, Any], wanted: frozenset[str]) -> bool:
+    """Whether the token is meant for one of ``wanted`` (RFC 7519, 4.1.3).
+
+    A token without any ``aud`` is judged by its ``client_id``: Amazon Cognito's access tokens have
+    nothing else, and the issuer has signed it.
+    """
+    audience = claims["aud"] if "aud" in claims else claims.get("client_id")
+    if isinstance(audience, str):
+        return audience in wanted
+    return isinstance(audience, list) and any(isinstance(item, str) and item in wanted for item in audience)
+
+
+def _subject(claims: Mapping[str, Any], candidates: Iterable[Claim]) -> str | None:
+    """The first of ``candidates`` that is there: text, or an integer as its decimal string.
+
+    An empty text names nobody (Cloudflare's service tokens). Any other value is never an identity,
+    and no later candidate replaces it: raises TokenRefusedError with ``claim_missing``.
+    """
+    for claim in candidates:
+        value = claim.of(claims)
+        if value is _MISSING or value == "":
+            continue
+        if (name := _name(value)) is None:
+            raise TokenRefusedError(Reason.CLAIM_MISSING)
+        return name
+    return None
+
+
+def _name(value: Any) -> str | None:
+    if isinstance(value, str):
+        return attr.text(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 512:
+        return str(value)
+    return None
+
+
+def _first(claims: Mapping[str, Any], candidates: Iterable[Claim]) -> tuple[str, str] | None:
+    """The first usable value of ``candidates`` and the name of the claim it came from."""
+    for claim in candidates:
+        value = claim.of(claims)
+        if value != "" and (name := _name(value)) is not None:
+            return name, claim.name
+    return None
+
+
+def _mapped(claims: Mapping[str, Any], mapping: Iterable[tuple[Claim, str]]) -> dict[str, Value]:
+    found: dict[str, Value] = {}
+    for claim, attribute in mapping:
+        value = claim.of(claims)
+        if isinstance(value, str) and claim.path[-1] in _SPACE_SEPARATED:
+            value = value.split()  # RFC 8693, 4.2
+        elif isinstance(value, str) and attribute == attr.USER_ROLES:
+            value = [value]  # one role is a list of one
+        if (usable := attr.bounded(value)) is not None:
+            found[attribute] = usable
+    return found
+
+
+def _is_service(claims: Mapping[str, Any], subject: str | None, client: str | None) -> bool:
+    """Whether the token was made for a program that acts for itself (client credentials, workload)."""
+    if claims.get("gty") == "client-credentials" or claims.get("idtyp") == "app":  # Auth0; Entra
+        return True
+    if subject is None:
+        return False
+    if subject == client:  # RFC 9068, 2.2: then sub is the client
+        return True
+    if claims.get("oid") == subject and "scp" not in claims and client is not None:  # Entra without idtyp
+        return True
+    if client is not None and claims.get("preferred_username") == f"service-account-{client}".lower():  # Keycloak
+        return True
+    return subject.startswith(("system:serviceaccount:", "spiffe://"))  # Kubernetes; SPIFFE
+
+
+def verified(
+    claims: Mapping[str, Any],
+    *,
+    subject: Iterable[Claim],
+    session: Iterable[Claim],
+    mapping: Iterable[tuple[Claim, str]],
+    expires_at: int | None,
+) -> Identity:
+    """The identity that proved ``claims`` give. Raises TokenRefusedError when the subject is no name."""
+    who = _subject(claims, subject)
+    found = _first(claims, session)
+    client = next((attr.text(value) for name in _CLIENT if isinstance(value := claims.get(name), str) and value), None)
+    issuer = claims.get("iss")
+    return Identity(
+        Status.VERIFIED,
+        subject=who,
+        session=found[0] if found else None,
+        session_claim=found[1] if found else None,
+        issuer=attr.text(issuer) if isinstance(issuer, str) else None,
+        expires_at=expires_at,
+        token_id=_name(claims.get("jti")),
+        client=client,
+        actor_type=ActorType.SERVICE if _is_service(claims, who, client) else ActorType.USER,
+        claims=_mapped(claims, mapping),
+    )
+
+
+def expired(
+    claims: Mapping[str, Any],
+    *,
+    subject: Iterable[Claim],
+    session: Iterable[Claim],
+    claimed: Mapping[str, Value],
+) -> Identity:
+    """The identity of an expired token whose signature holds: nobody, but the record says whose it was."""
+    extra = dict(claimed)
+    if (who := _subject(claims, subject)) is not None:
+        extra[attr.JWT_EXPIRED_SUBJECT] = who
+    if (found := _first(claims, session)) is not None:
+        extra[attr.JWT_EXPIRED_SESSION] = found[0]
+    return refused(Reason.EXPIRED, extra=extra)

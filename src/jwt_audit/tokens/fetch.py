@@ -1,0 +1,121 @@
+"""One HTTP GET of a key set, with every bound that it needs.
+
+urllib3 is imported by the thread that fetches, not by the app's start.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import re
+import socket
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+from ..errors import KeySourceError
+
+if TYPE_CHECKING:
+    from urllib3.connection import HTTPConnection
+
+MAX_BYTES = 2**20
+"""The longest answer that is read."""
+DEADLINE = 5.0
+"""Seconds until an answer must be complete, however busily it trickles in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body, and how long it may be kept by its ``Cache-Control`` (seconds), if that says so."""
+
+    body: bytes
+    max_age: int | None
+
+
+def checked_url(url: str) -> SplitResult:
+    """``url`` taken apart. Raises KeySourceError unless it is https, or http to this machine itself.
+
+    Whoever can answer in the issuer's place can sign for everybody.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname) and parts.port != 0 and parts.username is None
+    except ValueError as error:
+        raise KeySourceError("the URL of the key set cannot be read") from error
+    if not usable or not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))):
+        raise KeySourceError("a key set is fetched over https only, over http only from this machine")
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def get(url: str, *, deadline: float = DEADLINE) -> Answer:
+    """The answer to a GET of ``url``. Raises KeySourceError: refused, late, too long, not 200.
+
+    No redirect is followed, no content encoding accepted, nothing tried twice.
+    """
+    from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import TimeoutError as HTTPTimeoutError
+
+    parts = checked_url(url)
+    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=deadline)
+    late = threading.Event()
+    watchdog = threading.Timer(deadline, _cut, (connection, late))
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
+        connection.request("GET", target, headers={**headers, "User-Agent": "jwt-audit"}, preload_content=False)
+        response = connection.getresponse()
+        if response.status != 200:
+            raise KeySourceError(f"it answers {response.status}")
+        body = response.read(MAX_BYTES + 1, decode_content=False)
+        max_age = _max_age(response.headers.get("Cache-Control", ""))
+    except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
+        slow = late.is_set() or isinstance(error, (TimeoutError, HTTPTimeoutError))
+        raise KeySourceError(f"no answer in {deadline:g} s" if slow else _why(error)) from error
+    finally:
+        watchdog.cancel()
+        connection.close()
+    if late.is_set():  # cut off: what was read until then is no answer
+        raise KeySourceError(f"no answer in {deadline:g} s")
+    if len(body) > MAX_BYTES:
+        raise KeySourceError(f"it answers more than {MAX_BYTES} bytes")
+    return Answer(body, max_age)
+
+
+def _cut(connection: HTTPConnection, late: threading.Event) -> None:
+    """End a request that is late. A socket's own timeout starts anew with every byte that arrives."""
+    late.set()
+    if isinstance(connection.sock, socket.socket):
+        try:
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended meanwhile
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong, without the text of foreign exceptions, which may quote what was read."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
+
+
+def _max_age(cache_control: str) -> int | None:
+    """The seconds of ``max-age`` (RFC 9111, 5.2.2.1); 0 for what must not be kept; None when it is silent."""
+    if re.search(r"\bno-(store|cache)\b", cache_control, re.IGNORECASE):
+        return 0
+    match = re.search(r"\bmax-age=\"?([0-9]{1,9})", cache_control, re.IGNORECASE)
+    return int(match[1]) if match else None

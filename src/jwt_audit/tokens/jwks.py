@@ -1,0 +1,212 @@
+"""Keys that verify tokens: read from JWKS, PEM or a shared secret, and chosen for a token.
+
+Invariants: pure. A key fixes what it may verify: by its type and curve (an asymmetric key never HS*,
+nothing ever ``none``), and by its own ``alg``, ``use`` and ``key_ops`` (RFC 7517, 4; RFC 8725, 3.1).
+An entry of a set that is unknown, broken or meant for something else is left out and takes no other
+with it. Private parts of a key are never loaded.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
+from jwt.exceptions import PyJWTError
+
+from ..errors import KeySourceError
+
+MAX_KEYS = 256
+"""Entries of a set that are read; no issuer publishes as many."""
+MAX_TRIED = 16
+"""Keys tried for a token that names none of them."""
+
+_VERIFIERS = {name: how for name, how in get_default_algorithms().items() if name not in ("none", "ES521")}
+_VERIFIERS.update(Ed25519=_VERIFIERS["EdDSA"], Ed448=_VERIFIERS["EdDSA"])  # RFC 9864: one algorithm, its newer names
+
+KNOWN = frozenset(_VERIFIERS)
+"""Every algorithm that a key can verify with."""
+_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}  # RFC 7518, 3.2
+SYMMETRIC = frozenset(_SECRET_BYTES)
+ASYMMETRIC = KNOWN - SYMMETRIC
+
+_RSA = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
+_CURVES = {
+    "secp256r1": frozenset(("ES256",)),
+    "secp384r1": frozenset(("ES384",)),
+    "secp521r1": frozenset(("ES512",)),
+    "secp256k1": frozenset(("ES256K",)),
+}
+_ED25519 = frozenset(("EdDSA", "Ed25519"))
+_ED448 = frozenset(("EdDSA", "Ed448"))
+_SAME = {"EdDSA": _ED25519 | _ED448, "Ed25519": _ED25519, "Ed448": _ED448}
+_MEMBERS: dict[str, tuple[Callable[[dict[str, Any]], object], tuple[str, ...]]] = {
+    "RSA": (RSAAlgorithm.from_jwk, ("n", "e")),
+    "EC": (ECAlgorithm.from_jwk, ("crv", "x", "y")),
+    "OKP": (OKPAlgorithm.from_jwk, ("crv", "x")),
+}
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_UNREADABLE = (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, IndexError, OverflowError)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key, what it is called in its set, and the algorithms it may verify."""
+
+    id: str | None
+    algorithms: frozenset[str]
+    _material: Any = field(repr=False)
+
+    def verifies(self, algorithm: str, data: bytes, signature: bytes) -> bool:
+        """Whether ``signature`` over ``data`` is this key's, made by ``algorithm``."""
+        if algorithm not in self.algorithms:
+            return False
+        try:
+            return _VERIFIERS[algorithm].verify(data, self._material, signature)
+        except (ValueError, UnsupportedAlgorithm):
+            return False  # the OpenSSL at hand lacks the curve, or finds no signature in the bytes
+
+
+class KeySet:
+    """The keys of one source at one time; never changed, only replaced."""
+
+    def __init__(self, keys: Iterable[Key]) -> None:
+        self.keys = tuple(keys)
+        self.algorithms = frozenset().union(*(key.algorithms for key in self.keys))
+        self._by_id: dict[str | None, list[Key]] = {}
+        for key in self.keys:
+            self._by_id.setdefault(key.id, []).append(key)
+
+    def names(self, key_id: str | None) -> bool:
+        """Whether a key of the set is called ``key_id``."""
+        return key_id is not None and key_id in self._by_id
+
+    def candidates(self, key_id: str | None, algorithm: str) -> list[Key]:
+        """The keys that a token with this header may have been signed by.
+
+        Those called ``key_id``, of which a set may have several of different types; else those without
+        a name. A token that names no key is tried with each that fits, up to `MAX_TRIED`.
+        """
+        found = self.keys if key_id is None else self._by_id.get(key_id) or self._by_id.get(None) or ()
+        return [key for key in found if algorithm in key.algorithms][:MAX_TRIED]
+
+
+def parse_jwks(data: bytes) -> KeySet:
+    """The usable keys of a JWK set (RFC 7517), or of a map of key id to PEM as Google serves it.
+
+    Raises KeySourceError when there is no usable key in it: an empty answer must not replace keys.
+    Symmetric keys are left out: what is published is no secret.
+    """
+    try:
+        found = orjson.loads(data)
+    except ValueError as error:
+        raise KeySourceError("no JSON") from error
+    if not isinstance(found, dict):
+        raise KeySourceError("no JSON object")
+    entries = found.get("keys")
+    if isinstance(entries, list):
+        keys = [key for entry in entries[:MAX_KEYS] if (key := _from_jwk(entry)) is not None]
+    else:
+        keys = [key for name, pem in list(found.items())[:MAX_KEYS] if (key := _from_pem_entry(name, pem)) is not None]
+    if not keys:
+        raise KeySourceError("no usable key in it")
+    return KeySet(keys)
+
+
+def parse_pem(data: bytes) -> KeySet:
+    """The public keys and certificates of a PEM file. Raises KeySourceError, also for a private key."""
+    keys = []
+    for match in _PEM.finditer(data):
+        if b"PRIVATE KEY" in match[1]:
+            raise KeySourceError("holds a private key; give the public one")
+        try:
+            material: Any = (
+                x509.load_pem_x509_certificate(match[0]).public_key()
+                if match[1] == b"CERTIFICATE"
+                else load_pem_public_key(match[0])
+            )
+        except _UNREADABLE as error:
+            raise KeySourceError("holds a PEM block that is no public key") from error
+        fits = _fits(material)
+        if not fits:
+            raise KeySourceError("holds a key that is neither RSA of at least 2048 bits nor EC nor Ed25519 nor Ed448")
+        keys.append(Key(None, fits, material))
+    if not keys:
+        raise KeySourceError("holds no PEM public key")
+    return KeySet(keys)
+
+
+def parse_secret(data: bytes, wanted: frozenset[str]) -> KeySet:
+    """The shared secret that a file holds; one line break at its end does not belong to it.
+
+    ``wanted`` are the HS* algorithms to verify, all that the secret is long enough for when empty.
+    Raises KeySourceError for a secret shorter than its algorithm demands, and for one that is a key.
+    """
+    secret = data.removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except (PyJWTError, ValueError) as error:
+        raise KeySourceError("holds an asymmetric key, a JWK or nothing, which is no shared secret") from error
+    if not secret.strip():
+        raise KeySourceError("holds no shared secret")
+    long_enough = frozenset(name for name, least in _SECRET_BYTES.items() if len(secret) >= least)
+    fits = (wanted or long_enough) & long_enough
+    if not fits or wanted - fits:
+        least = min(_SECRET_BYTES[name] for name in (wanted - fits) or SYMMETRIC)
+        raise KeySourceError(f"holds a secret of {len(secret)} bytes where at least {least} are needed")
+    return KeySet([Key(None, fits, secret)])
+
+
+def _fits(material: object) -> frozenset[str]:
+    """What a public key may verify; nothing for one that is too weak or of an unknown kind."""
+    if isinstance(material, RSAPublicKey) and material.key_size >= 2048:  # RFC 7518, 3.3
+        return _RSA
+    if isinstance(material, EllipticCurvePublicKey):
+        return _CURVES.get(material.curve.name, frozenset())
+    if isinstance(material, Ed25519PublicKey):
+        return _ED25519
+    return _ED448 if isinstance(material, Ed448PublicKey) else frozenset()
+
+
+def _from_jwk(entry: Any) -> Key | None:
+    """The key that one entry of a set describes, or None when it is not for verifying signatures."""
+    if not isinstance(entry, dict) or entry.get("use") not in (None, "sig", "jwt-svid"):
+        return None
+    operations = entry.get("key_ops")
+    if operations is not None and not (isinstance(operations, list) and "verify" in operations):
+        return None
+    try:
+        material = _public_part(entry)
+    except _UNREADABLE:
+        return None
+    fits, bound, key_id = _fits(material), entry.get("alg"), entry.get("kid")
+    if bound is not None:
+        fits &= _SAME.get(str(bound), {str(bound)})
+    return Key(key_id if isinstance(key_id, str) else None, fits, material) if fits else None
+
+
+def _public_part(entry: Mapping[str, Any]) -> object:
+    read, members = _MEMBERS[entry["kty"]]
+    if all(name in entry for name in members):
+        return read({"kty": entry["kty"], **{name: entry[name] for name in members}})
+    # Some sets give a key by its certificate alone. Its dates are the issuer's business: the set is.
+    return x509.load_der_x509_certificate(base64.b64decode(entry["x5c"][0], validate=True)).public_key()
+
+
+def _from_pem_entry(key_id: str, pem: Any) -> Key | None:
+    try:
+        key = parse_pem(pem.encode("ascii")).keys[0]
+    except (KeySourceError, AttributeError, ValueError):
+        return None
+    return Key(key_id, key.algorithms, key._material)

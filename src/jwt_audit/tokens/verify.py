@@ -1,0 +1,214 @@
+"""From a token to an identity: the rules, and the cache of what they gave.
+
+Invariants:
+- Pure: the clock is given, keys are read from a source's attribute, nothing is waited for.
+- Only a signature by a key of the chosen issuer, by an algorithm that issuer and key both allow,
+  leads to a subject; the token's own words choose at most among those keys.
+- The signature is judged before every claim but ``iss``, and expiry last: ``expired`` says that all
+  else holds.
+- A result holds only while its key set is the source's present one, and never past the token's end.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from hashlib import sha256
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..identity import Identity, Reason, refused
+from . import claims
+from .jwks import KNOWN, KeySet
+from .jws import MAX_TOKEN, Jws, TokenRefusedError, parse
+
+if TYPE_CHECKING:
+    from .issuers import Issuer, Issuers
+    from .keys import KeySource
+
+GOOD_SECONDS = 60.0
+"""How long a verified result is used again."""
+BAD_SECONDS = 10.0
+"""How long a refusal is used again, so that a flood of one bad token costs little."""
+
+_NO_CREDENTIALS = frozenset(
+    ("dpop+jwt", "logout+jwt", "oauth-authz-req+jwt", "secevent+jwt", "statuslist+jwt", "token-introspection+jwt")
+)
+"""Types of JWT that issuers sign with the same keys and that speak for no caller (RFC 8725, 3.12)."""
+
+_MALFORMED = refused(Reason.MALFORMED)
+_TOO_LARGE = refused(Reason.TOO_LARGE)
+
+
+class _Result(NamedTuple):
+    """An identity, until when it holds (wall clock), and the key set that it rests on, if on any."""
+
+    identity: Identity
+    until: float
+    source: KeySource | None = None
+    keys: KeySet | None = None
+
+    def holds(self, now: float) -> bool:
+        return now < self.until and (self.source is None or self.source.keys is self.keys)
+
+
+class _Cache:
+    """At most ``size`` results by the token's digest, those used least recently dropped first, roughly.
+
+    Two generations: the young one becomes the old one when it is full, what is found in the old one
+    moves on. Reading takes no lock.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._half = max(size // 2, 1)
+        self._lock = threading.Lock()
+        self._young: dict[bytes, _Result] = {}
+        self._old: dict[bytes, _Result] = {}
+
+    def get(self, digest: bytes) -> _Result | None:
+        found = self._young.get(digest)
+        if found is None:
+            found = self._old.get(digest)
+            if found is not None:
+                self.put(digest, found)
+        return found
+
+    def put(self, digest: bytes, result: _Result) -> None:
+        with self._lock:
+            if len(self._young) >= self._half and digest not in self._young:
+                self._old, self._young = self._young, {}
+            self._young[digest] = result
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
+
+
+class TokenVerifier:
+    """Verifies tokens under the keys and rules of ``issuers``. Safe from many threads.
+
+    ``now`` gives seconds since the epoch. ``cache_size`` bounds the results kept, and the refusals,
+    which are kept apart so that bad tokens push out no good one.
+    """
+
+    def __init__(self, issuers: Issuers, *, now: Callable[[], float], cache_size: int = 4096) -> None:
+        self._issuers = issuers
+        self._now = now
+        self._good = _Cache(cache_size)
+        self._bad = _Cache(cache_size // 4)
+        for source in issuers.sources:
+            source.start()
+
+    def verify(self, token: str) -> Identity:
+        """Who ``token`` proves the caller to be, or why it proves nothing. Raises nothing, waits for nothing."""
+        if len(token) > MAX_TOKEN:
+            return _TOO_LARGE
+        try:
+            digest = sha256(token.encode("ascii")).digest()
+        except UnicodeEncodeError:
+            return _MALFORMED
+        now = self._now()
+        for cache in (self._good, self._bad):
+            found = cache.get(digest)
+            if found is not None and found.holds(now):
+                return found.identity
+        result = self._judge(token, now)
+        (self._good if result.identity.verified else self._bad).put(digest, result)
+        return result.identity
+
+    def ready(self) -> bool:
+        """Whether every source of keys has answered once, be it with a failure."""
+        return self._issuers.wait_answered(0)
+
+    def wait_ready(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds to be `ready`. Not on an event loop: poll `undecided` there."""
+        return self._issuers.wait_answered(timeout)
+
+    def undecided(self, identity: Identity) -> bool:
+        """Whether keys that are being read right now may change this answer.
+
+        So a caller that can wait a moment asks this after `verify`, and verifies again once it is
+        False: then neither the first requests nor those after a rotation of keys lose their identity,
+        and no other request waits.
+        """
+        if identity.reason is Reason.KEYS_UNAVAILABLE:
+            return not self.ready()
+        return identity.reason is Reason.UNKNOWN_KEY and any(source.refreshing for source in self._issuers.sources)
+
+    def close(self) -> None:
+        """Stop reading keys in the background."""
+        for source in self._issuers.sources:
+            source.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: read keys in the background again. Results and keys are kept."""
+        self._good.after_fork()
+        self._bad.after_fork()
+        for source in self._issuers.sources:
+            source.after_fork()
+
+    def _judge(self, token: str, now: float) -> _Result:
+        source = keys = None
+        try:
+            jws = parse(token)
+            issuer = self._choose(jws)
+            source, keys = issuer.keys, issuer.keys.keys
+            identity, until = _examined(jws, issuer, keys, now)
+        except TokenRefusedError as error:
+            identity, until = refused(error.reason, extra=error.claimed), inf
+        except Exception:  # a flaw of ours must neither break the app nor let a token pass
+            identity, until = _MALFORMED, inf
+        kept = GOOD_SECONDS if identity.verified else BAD_SECONDS
+        return _Result(identity, min(until, now + kept), source, keys)
+
+    def _choose(self, jws: Jws) -> Issuer:
+        if jws.algorithm not in KNOWN:  # "none" above all, whoever is said to have issued it
+            raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED, jws.claimed)
+        issuer = self._issuers.choose(jws.payload.get("iss"))
+        if issuer is None:
+            raise TokenRefusedError(Reason.ISSUER_MISMATCH, jws.claimed)
+        if jws.algorithm not in issuer.algorithms:
+            raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED, jws.claimed)
+        return issuer
+
+
+def _examined(jws: Jws, issuer: Issuer, keys: KeySet | None, now: float) -> tuple[Identity, float]:
+    """The identity that ``jws`` proves under ``issuer``, and until when. Raises TokenRefusedError."""
+    reason = _signature(jws, issuer, keys) or _purpose(jws, issuer)
+    if reason is not None:
+        raise TokenRefusedError(reason, jws.claimed)
+    try:
+        start, end, expires_at = claims.times(jws.payload, issuer.leeway)
+        if start is not None and now < start:
+            return refused(Reason.NOT_YET_VALID, extra=jws.claimed), start
+        who = {"subject": issuer.subject, "session": issuer.session}
+        if end is not None and now >= end:
+            return claims.expired(jws.payload, claimed=jws.claimed, **who), inf
+        identity = claims.verified(jws.payload, mapping=issuer.claims, expires_at=expires_at, **who)
+    except TokenRefusedError as error:
+        raise TokenRefusedError(error.reason, jws.claimed) from error
+    return identity, inf if end is None else end
+
+
+def _signature(jws: Jws, issuer: Issuer, keys: KeySet | None) -> Reason | None:
+    if keys is None:
+        return Reason.KEYS_UNAVAILABLE
+    candidates = keys.candidates(jws.key_id, jws.algorithm)
+    if any(key.verifies(jws.algorithm, jws.signing_input, jws.signature) for key in candidates):
+        return None
+    if keys.names(jws.key_id):
+        return Reason.SIGNATURE_MISMATCH if candidates else Reason.ALGORITHM_NOT_ALLOWED
+    issuer.keys.want()  # the key may be a new one
+    return Reason.SIGNATURE_MISMATCH if candidates else Reason.UNKNOWN_KEY
+
+
+def _purpose(jws: Jws, issuer: Issuer) -> Reason | None:
+    """What was signed, but not to tell us who calls."""
+    typ = jws.header.get("typ")
+    kind = typ.lower().removeprefix("application/") if isinstance(typ, str) else None  # RFC 7515, 4.1.9
+    if kind in _NO_CREDENTIALS if issuer.typ is None else kind != issuer.typ.lower().removeprefix("application/"):
+        return Reason.TYPE_MISMATCH
+    if "iss" in jws.payload and not isinstance(jws.payload["iss"], str):
+        return Reason.CLAIM_MISSING
+    if issuer.audience and not claims.audience_matches(jws.payload, issuer.audience):
+        return Reason.AUDIENCE_MISMATCH
+    return None

@@ -1,0 +1,148 @@
+"""The documentation names everything that is there, and nothing that is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+from jwt_audit import attributes as attr
+from jwt_audit import config
+
+ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = ("docs", "examples", "collector-config", "changelog.d")
+PAGES = sorted([ROOT / "README.md", *(path for name in SECTIONS for path in (ROOT / name).rglob("*.md"))])
+SETTINGS = {f"{config.PREFIX}{field.name.upper()}": field for field in fields(config.Config) if field.metadata}
+
+
+def text(*paths: Path) -> str:
+    return "\n".join(path.read_text("utf-8") for path in paths)
+
+
+def rows(page: str) -> dict[str, list[str]]:
+    """The rows of a page's tables by what stands first in them, without its backticks."""
+    found = {}
+    for line in (ROOT / page).read_text("utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if line.startswith("| `"):
+            found[cells[0].strip("`")] = cells[1:]
+    return found
+
+
+def commands() -> set[str]:
+    """What `jwt-audit` can be told to do, groups written out."""
+
+    def walk(group: click.Group, before: str) -> Iterator[str]:
+        for name, command in group.commands.items():
+            if isinstance(command, click.Group):
+                yield from walk(command, f"{before}{name} ")
+            elif not command.hidden:
+                yield f"{before}{name}"
+
+    module = import_module("jwt_audit.cli.main")
+    groups = [value for value in vars(module).values() if isinstance(value, click.Group)]
+    assert groups, "jwt_audit.cli.main has no click group"
+    return {name for group in groups for name in walk(group, "")}
+
+
+def test_each_variable_is_documented_and_none_that_is_not_there() -> None:
+    """The table of docs/configuration.md is the list of settings."""
+    documented = {name for name in rows("docs/configuration.md") if name.startswith(config.PREFIX)}
+    assert documented == set(SETTINGS)
+
+
+@pytest.mark.parametrize("variable", sorted(SETTINGS))
+def test_the_documented_default_is_the_default(variable: str) -> None:
+    """What the table gives as default, written into the variable, changes nothing."""
+    field = SETTINGS[variable]
+    default = rows("docs/configuration.md")[variable][0]
+    if not default.startswith("`"):
+        assert field.name in ("spool", "endpoint", "headers") or field.default in (None, ())
+        return
+    loaded, problems = config.load({variable: default.strip("`")})
+    assert problems == []
+    assert getattr(loaded, field.name) == field.default
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_variable_that_a_page_names_exists(page: Path) -> None:
+    """A misspelt variable in an example would be refused at start."""
+    named = set(re.findall(rf"{config.PREFIX}[A-Z][A-Z_]*[A-Z]", text(page)))
+    assert named - set(SETTINGS) == set()
+
+
+def test_each_command_is_documented_and_none_that_is_not_there() -> None:
+    """Every `jwt-audit COMMAND` of the pages is a command, and every command is on a page."""
+    known = commands()
+    named = set()
+    for words in re.findall(r"\bjwt-audit ([a-z][a-z\-]*(?: [a-z][a-z\-]*)?)", text(*PAGES)):
+        named.add(words if words in known else words.partition(" ")[0])
+    assert named == known
+
+
+def test_each_event_is_documented_and_none_that_is_not_there() -> None:
+    """The events of docs/format.md are those that are written."""
+    events = {value for name, value in vars(attr).items() if name.startswith("EVENT_")}
+    documented = set(re.findall(r"^\| `([a-z.]+)` \| event \|", text(ROOT / "docs/format.md"), re.MULTILINE))
+    assert documented == events
+
+
+def test_each_attribute_is_documented_and_none_that_is_not_there() -> None:
+    """The attributes of docs/format.md are those of records, spans and logs."""
+    names = {
+        value
+        for name, value in vars(attr).items()
+        if name.isupper() and isinstance(value, str) and not name.startswith("EVENT_") and not value.endswith(".")
+    }
+    documented = {name for name, cells in rows("docs/format.md").items() if "." in name and cells[0] != "event"}
+    assert documented == names
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as forges make them."""
+    found = re.findall(r"^#+ (.+)$", text(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_link_leads_somewhere(page: Path) -> None:
+    """Relative links name files that are there, and headings that are in them."""
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        there = page.parent / name if name else page
+        if not there.exists() or (anchor and anchor not in headings(there)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_each_make_target_that_a_page_names_exists() -> None:
+    """`make demo` and its like can be typed as they stand."""
+    targets = set(re.findall(r"^([a-z]+):.*##", text(ROOT / "Makefile"), re.MULTILINE))
+    named = set(re.findall(r"`make ([a-z]+)`|^make ([a-z]+)$", text(*PAGES), re.MULTILINE))
+    assert {first or second for first, second in named} <= targets
+    assert {"demo", "test", "lint", "bench", "clean", "help"} <= targets
+
+
+def test_each_decision_is_listed() -> None:
+    """docs/decisions/README.md leads to every decision, and each has the same parts."""
+    directory = ROOT / "docs" / "decisions"
+    files = {path.name for path in directory.glob("[0-9]*.md")}
+    assert len(files) > 5
+    assert files == set(re.findall(r"\]\((\d{4}-[^)]+)\)", text(directory / "README.md")))
+    for name in sorted(files):
+        found = re.findall(r"^## (.+)$", text(directory / name), re.MULTILINE)
+        assert found == ["Context", "Decision", "Rejected", "Consequence"], name
+
+
+def test_no_page_is_empty() -> None:
+    """Every page begins with a heading of the first rank; the changelog's fragments are no pages."""
+    pages = [page for page in PAGES if not page.name.startswith("+")]
+    assert [page for page in pages if not text(page).startswith("# ")] == []

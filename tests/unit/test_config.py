@@ -1,0 +1,172 @@
+"""Settings: what a right value becomes, what a wrong one is told as, and that the app starts all the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jwt_audit import config
+from jwt_audit.config import PREFIX, load
+
+
+def env(**settings: str) -> dict[str, str]:
+    return {PREFIX + name: value for name, value in settings.items()}
+
+
+def test_without_settings_there_are_defaults_and_no_complaint() -> None:
+    """An empty environment is a working configuration."""
+    settings, problems = load({})
+    assert problems == []
+    assert settings.fail_mode == "open"
+    assert settings.endpoint == "http://localhost:4318/v1/logs"
+    assert settings.token_settings_ok
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("JWKS", "http://example.com/jwks.json"),
+        ("JWKS", "/no/such/file.json"),
+        ("JWKS", "ftp://example.com/jwks"),
+        ("JWKS", "https://user:secret@example.com/jwks"),
+        ("PUBLIC_KEY", "/no/such/key.pem"),
+        ("SECRET_FILE", "/no/such/secret"),
+        ("ALGORITHMS", "none"),
+        ("ALGORITHMS", "RS999"),
+        ("ALGORITHMS", "RS256,HS256"),
+        ("LEEWAY", "soon"),
+        ("CLAIMS", "roles"),
+        ("CLAIMS", "roles=user roles"),
+        ("CLAIMS", "sub=enduser.id"),
+        ("CLAIMS", "x=audit.actor.id"),
+        ("CLAIMS", "x=jwt.status"),
+        ("EXCLUDED_PATHS", "health"),
+        ("EXCLUDED_PATHS", "/a*b"),
+        ("SPOOL_LIMIT", "1 potato"),
+        ("RETENTION", "-1"),
+        ("ENDPOINT", "collector"),
+        ("ENDPOINT", "grpc://collector:4317"),
+        ("ENDPOINT", "http://[broken/v1/logs"),
+        ("ENDPOINT", "http://host:99999/v1/logs"),
+        ("PROTOCOL", "grpc"),
+        ("HEADERS", "authorization"),
+        ("HEADERS", "bad name=x"),
+        ("HEADERS", "x=a%0d%0aInjected: 1"),
+        ("TIMEOUT", "0"),
+        ("COMPRESSION", "zip"),
+        ("SIGNING_KEY", "/no/such/key.pem"),
+        ("EXPORT_CANONICAL", "perhaps"),
+        ("FAIL_MODE", "ajar"),
+        ("DURABILITY", "memory"),
+        ("ISUER", "https://misspelt.example.com"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_full_name(name: str, value: str) -> None:
+    """One problem, naming the variable in full and what would be right; and never an exception."""
+    settings, problems = load(env(**{name: value}))
+    assert [problem.variable for problem in problems] == [PREFIX + name]
+    assert "; " in str(problems[0])
+    assert isinstance(settings, config.Config)
+
+
+@pytest.mark.parametrize("name", ["JWKS", "PUBLIC_KEY", "SECRET_FILE", "ALGORITHMS", "LEEWAY"])
+def test_a_wrong_token_setting_verifies_nothing(name: str) -> None:
+    """Half a token configuration could accept more than was meant, so it accepts nothing."""
+    settings, problems = load(env(**{name: "???"}))
+    assert not settings.token_settings_ok
+    assert "no token is verified" in str(problems[0])
+
+
+def test_a_secret_is_never_in_a_message() -> None:
+    """A wrong HEADERS value may hold a credential: the message does not."""
+    _, problems = load(env(HEADERS="authorization Bearer s3cr3t"))
+    assert "s3cr3t" not in str(problems[0])
+
+
+def test_keyword_arguments_win_over_the_environment() -> None:
+    """``instrument(fail_mode=…)`` is stronger than the variable."""
+    settings, _ = load(env(FAIL_MODE="open"), fail_mode="closed", excluded_paths=["/healthz"])
+    assert settings.fail_mode == "closed"
+    assert settings.excluded_paths == ("/healthz",)
+
+
+def test_a_claim_mapping_may_hold_a_url_and_a_pointer() -> None:
+    """A claim's name may hold ``=``, ``:`` and ``/``: the pair is split at the last ``=``."""
+    settings, problems = load(env(CLAIMS="https://example.com/a?b=c=user.roles,/realm_access/roles=app.roles"))
+    assert problems == []
+    assert settings.claims == (("https://example.com/a?b=c", "user.roles"), ("/realm_access/roles", "app.roles"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "endpoint", "told"),
+    [
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318"}, "http://c:4318/v1/logs", 0),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "http://c:4318/v1/logs", 0),
+        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://c:4318/x"}, "http://c:4318/x", 0),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, "http://c:4318/v1/logs", 1),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1]:4317"}, "http://[::1]:4318/v1/logs", 1),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "c:4317"}, "http://localhost:4318/v1/logs", 1),
+        ({PREFIX + "ENDPOINT": "http://c/v1/audit", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://d"}, "http://c/v1/audit", 0),
+    ],
+)
+def test_the_endpoint_follows_the_otlp_variables(environ: dict[str, str], endpoint: str, told: int) -> None:
+    """Audit records go where the app's logs go; a gRPC port is replaced and that is said."""
+    settings, problems = load(environ)
+    assert settings.endpoint == endpoint
+    assert len(problems) == told
+
+
+def test_otlp_variables_are_inherited_and_overridden(tmp_path: Path) -> None:
+    """The logs variable beats the general one; ours beats both."""
+    certificate = tmp_path / "ca.pem"
+    certificate.write_text("x")
+    environ = {
+        "OTEL_EXPORTER_OTLP_HEADERS": "a=1",
+        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "b=two%20words",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": str(certificate),
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "2.5",
+    }
+    settings, problems = load(environ)
+    assert problems == []
+    assert settings.headers == (("b", "two words"),)
+    assert settings.certificate == certificate
+    assert settings.timeout == 2.5
+    assert load(environ | env(HEADERS="c=3"))[0].headers == (("c", "3"),)
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"OTEL_SERVICE_NAME": "shop"}, "shop"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=b,service.name=my%20shop"}, "my_shop"),
+        ({"OTEL_SERVICE_NAME": "../../etc"}, "_.._etc"),
+        ({}, "unknown_service"),
+    ],
+)
+def test_the_spool_is_named_by_the_service(environ: dict[str, str], name: str) -> None:
+    """Below the XDG state directory, and never outside of it."""
+    settings, _ = load({"XDG_STATE_HOME": "/state", **environ})
+    assert settings.spool == Path("/state/jwt-audit") / name
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("2m", 120), ("12h", 43200), ("7d", 604800)])
+def test_times_have_units(text: str, seconds: int) -> None:
+    """Seconds, or a number with a unit."""
+    assert load(env(RETENTION=text))[0].retention == seconds
+
+
+def test_the_digest_changes_with_a_setting_but_not_with_a_header_value() -> None:
+    """The stream is bound to what is audited, and no secret's hash is published."""
+    base = load({})[0].digest
+    assert load(env(EXCLUDED_PATHS="/healthz"))[0].digest != base
+    one, two = load(env(HEADERS="a=1"))[0].digest, load(env(HEADERS="a=2"))[0].digest
+    assert one == two != base
+
+
+def test_foreign_types_are_told_not_raised() -> None:
+    """A keyword argument of the wrong type is a problem like any other."""
+    values: dict[str, Any] = {"claims": 7, "audience": 3, "leeway": object(), "endpoint": b"x"}
+    _, problems = load({}, **values)
+    assert {problem.variable for problem in problems} == {PREFIX + name.upper() for name in values}

@@ -1,0 +1,222 @@
+"""The recorder: one order, heads over what is synced, losses counted and told."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jwt_audit import attributes as attr
+from jwt_audit.errors import RecordError, SpoolError
+from jwt_audit.evidence import canonical, heads
+from jwt_audit.evidence.chain import record_hash
+from jwt_audit.evidence.record import Record, system_record
+from jwt_audit.evidence.signing import Signer
+from jwt_audit.recorder import Receipt, Recorder
+from jwt_audit.spool.segment import read
+from jwt_audit.spool.spool import Spool, streams
+
+SIGNER = Signer.generate()
+
+
+def recorder(root: Path, **options: Any) -> Recorder:
+    return Recorder(Spool(root), signer=lambda: SIGNER, binding=lambda: {attr.STREAM_HOST: "here"}, **options)
+
+
+def record(body: str = "x") -> Record:
+    return system_record("test.event", now=time.time_ns(), attributes={}, body=body)
+
+
+def written(root: Path) -> list[Record]:
+    """The records of the spool's last stream; each line's hash is checked on the way."""
+    found = []
+    for path in streams(root)[-1].segments():
+        for line in read(path):
+            assert record_hash(line.payload) == line.digest
+            found.append(canonical.parse(line.payload))
+    return found
+
+
+def signed(root: Path) -> list[heads.SignedHead]:
+    return [heads.parse_line(line) for line in streams(root)[-1].heads.read_bytes().splitlines()]
+
+
+def test_nothing_is_on_disk_before_the_first_record(tmp_path: Path) -> None:
+    """sitecustomize runs in pip and shells too: a process that records nothing leaves no stream."""
+    made = recorder(tmp_path)
+    made.close()
+    assert streams(tmp_path) == []
+
+
+def test_a_stream_begins_with_what_binds_it_and_ends_with_its_end(tmp_path: Path) -> None:
+    """Start, the records, the end; the last head covers all, so there is no open tail."""
+    made = recorder(tmp_path)
+    receipt = made.append(record())
+    made.close()
+    found = written(tmp_path)
+    assert [item.event_name for item in found] == [attr.EVENT_STREAM_START, "test.event", attr.EVENT_STREAM_END]
+    assert found[0].attributes[attr.STREAM_PUBLIC_KEY] == SIGNER.public_key.text
+    assert found[0].attributes[attr.STREAM_HOST] == "here"
+    assert found[1].attributes[attr.RECORD_ID] == receipt.record_id
+    assert found[2].attributes[attr.END] is True
+    last = signed(tmp_path)[-1]
+    assert last.verified_by(SIGNER.public_key)
+    assert last.head.number == 3
+
+
+def test_many_threads_make_one_chain(tmp_path: Path) -> None:
+    """Numbers without a gap, each naming the hash before it, times that never go back."""
+    made = recorder(tmp_path)
+    receipts: list[Receipt] = []
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait()
+        receipts.extend(made.append(record()) for _ in range(200))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    made.close()
+    found = written(tmp_path)
+    assert [item.attributes[attr.NUMBER] for item in found] == list(range(1, 1603))
+    for before, after in zip(found, found[1:], strict=False):
+        assert after.attributes[attr.PREVIOUS_HASH] == record_hash(canonical.canonical(before))
+        assert after.observed_timestamp >= before.observed_timestamp
+    assert Counter(receipt.number for receipt in receipts) == Counter(range(2, 1602))
+
+
+def test_heads_come_by_count_and_by_time(tmp_path: Path) -> None:
+    """An open tail is never longer than a tick: 256 records or a second."""
+    ticked = threading.Event()
+    made = recorder(tmp_path, on_tick=ticked.set)
+    made.append(record())
+    assert ticked.wait(3), "no head within three ticks of a second"
+    assert signed(tmp_path)[-1].head.number == 2
+    for _ in range(600):
+        made.append(record())
+    made.settle()
+    assert signed(tmp_path)[-1].head.number == 602
+    made.close()
+
+
+def test_the_clock_going_back_is_clamped(tmp_path: Path) -> None:
+    """ObservedTimestamp never goes back within a stream."""
+    clock = iter([5_000, 5_000, 1_000, 2_000, 9_000, 9_000, 9_000, 9_000, 9_000])
+    made = recorder(tmp_path, now=lambda: next(clock, 9_000))
+    for _ in range(3):
+        made.append(record())
+    made.close()
+    times = [item.observed_timestamp for item in written(tmp_path)]
+    assert times == sorted(times)
+
+
+def test_a_record_without_canonical_form_moves_nothing(tmp_path: Path) -> None:
+    """It is refused and counted; the chain goes on without a gap, and tells of it."""
+    made = recorder(tmp_path)
+    made.append(record())
+    bad = record()
+    bad.attributes["x"] = "\ud800"
+    with pytest.raises(RecordError):
+        made.append(bad)
+    assert made.lost == 1
+    made.append(record())
+    made.close()
+    found = written(tmp_path)
+    assert [item.event_name for item in found[2:4]] == [attr.EVENT_LOST, "test.event"]
+    assert found[2].attributes[attr.LOST_COUNT] == 1
+    assert [item.attributes[attr.NUMBER] for item in found] == [1, 2, 3, 4, 5]
+
+
+def test_at_the_limit_records_are_refused_and_counted(tmp_path: Path) -> None:
+    """Never an unbounded file, never a silent drop; the end record is still written."""
+    made = recorder(tmp_path, limit=3_000)
+    kept = 0
+    for _ in range(50):
+        try:
+            made.append(record())
+            kept += 1
+        except SpoolError as error:
+            assert "limit" in str(error)  # noqa: PT017 - some appends succeed
+    assert 0 < kept < 50
+    made.close()
+    found = written(tmp_path)
+    assert found[-2].attributes[attr.LOST_COUNT] == 50 - kept
+    assert found[-1].event_name == attr.EVENT_STREAM_END
+    assert Spool(tmp_path).usage() < 3_000 + 5_000
+
+
+def test_a_spool_that_cannot_take_a_stream_is_a_domain_error(tmp_path: Path) -> None:
+    """Gone under our feet: an error each time, no half-made stream, and it goes on when it is back."""
+    made = recorder(tmp_path / "s")
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(SpoolError):
+        made.append(record())
+    with pytest.raises(SpoolError):
+        made.append(record())
+    Spool(tmp_path / "s")
+    time.sleep(1.1)
+    made.append(record())
+    made.close()
+    assert written(tmp_path / "s")[1].attributes[attr.LOST_COUNT] == 2
+
+
+def test_a_stream_names_the_others_it_found(tmp_path: Path) -> None:
+    """So that a whole stream that goes missing is missed."""
+    first = recorder(tmp_path)
+    first.append(record())
+    first.close()
+    head = signed(tmp_path)[-1].head
+    second = recorder(tmp_path)
+    second.append(record())
+    second.close()
+    assert written(tmp_path)[0].attributes[attr.STREAM_KNOWN] == [f"{head.stream_id} {head.number} {head.hash}"]
+
+
+def test_after_close_nothing_is_accepted(tmp_path: Path) -> None:
+    """It raises; it never drops in silence. Closing twice is harmless."""
+    made = recorder(tmp_path)
+    made.append(record())
+    made.close()
+    made.close()
+    with pytest.raises(SpoolError, match="ended"):
+        made.append(record())
+
+
+def test_one_sync_serves_all_who_wait(tmp_path: Path) -> None:
+    """DURABILITY=disk: each waiter is told, and heads are not signed for each of them."""
+    made = recorder(tmp_path)
+    told: list[bool] = []
+    everyone = threading.Event()
+
+    def call(ok: bool) -> None:
+        told.append(ok)
+        if len(told) == 300:
+            everyone.set()
+
+    for _ in range(300):
+        made.on_durable(made.append(record()).number, call)
+    assert everyone.wait(5)
+    assert told == [True] * 300
+    made.close()
+    assert len(signed(tmp_path)) < 10
+
+
+def test_the_reserve_serves_the_last_resort_alone(tmp_path: Path) -> None:
+    """A request under way is recorded from the reserve; a new one is refused while that is used up."""
+    made = recorder(tmp_path, limit=2_000, reserve=True)
+    made.append(record())
+    while True:
+        try:
+            made.append(record())
+        except SpoolError:
+            break
+    assert made.append(record(), last_resort=True).number
+    made.close()
