@@ -55,6 +55,7 @@ class Request:
         "status",
         "trace_flags",
         "trace_id",
+        "traceparent",
         "user_agent",
     )
 
@@ -85,6 +86,8 @@ class Request:
         self.trace_id: str | None = None
         self.span_id: str | None = None
         self.trace_flags = 0
+        self.traceparent: str | None = None
+        """The caller's header, for the ids where no span exists; nothing else is taken from it."""
 
     def identify(self, identity: Identity) -> None:
         """Set who makes the request, and tell the stampers."""

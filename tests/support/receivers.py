@@ -94,7 +94,10 @@ class Sink:
 
 def start_sink(directory: Path, port: int = 0) -> Sink:
     process = subprocess.Popen(
-        [*COMMAND, "sink", str(directory), "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*COMMAND, "sink", str(directory), "--port", str(port)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     first = process.stdout.readline()
@@ -178,7 +181,7 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802 - http.server's name
+            def do_POST(self) -> None:
                 receiver.answer(self)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002

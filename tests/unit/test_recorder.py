@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 import time
@@ -87,7 +88,7 @@ def test_many_threads_make_one_chain(tmp_path: Path) -> None:
     made.close()
     found = written(tmp_path)
     assert [item.attributes[attr.NUMBER] for item in found] == list(range(1, 1603))
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in itertools.pairwise(found):
         assert after.attributes[attr.PREVIOUS_HASH] == record_hash(canonical.canonical(before))
         assert after.observed_timestamp >= before.observed_timestamp
     assert Counter(receipt.number for receipt in receipts) == Counter(range(2, 1602))

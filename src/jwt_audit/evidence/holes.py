@@ -13,6 +13,7 @@ from .heads import Head
 from .streams import Chain, Run
 from .verdict import Finding, Place, Verdict
 
+
 class Holes:
     """Judges what is missing of one chain. ``explained`` counts the records that a receiver refused."""
 
@@ -33,7 +34,9 @@ class Holes:
         self._end(heads)
         if self._chain.unprovable:
             number, place = min(self._chain.unprovable.items())
-            detail = f"{len(self._chain.unprovable)} records carry no canonical bytes, and none that prove them can be made"
+            detail = (
+                f"{len(self._chain.unprovable)} records carry no canonical bytes, and none that prove them can be made"
+            )
             self._chain.missing("unprovable", detail, place, number)
 
     def _hole(self, before: Run | None, after: Run) -> None:

@@ -55,9 +55,7 @@ def prove(chain: Chain, trust: Trust, embedded: Mapping[str, PublicKey]) -> list
     return good
 
 
-def _wrong(
-    signed: SignedHead, chain: Chain, trust: Trust, embedded: Mapping[str, PublicKey]
-) -> tuple[str, str] | None:
+def _wrong(signed: SignedHead, chain: Chain, trust: Trust, embedded: Mapping[str, PublicKey]) -> tuple[str, str] | None:
     """Why a head does not count: kind and detail; None where it does."""
     head = signed.head
     if head.stream_id != chain.stream:

@@ -117,7 +117,9 @@ def same(signed: Any, shown: Any) -> bool:
                 shown = orjson.loads(shown)
             except orjson.JSONDecodeError:
                 return False
-        return isinstance(shown, dict) and signed.keys() == shown.keys() and all(same(signed[k], shown[k]) for k in signed)
+        return (
+            isinstance(shown, dict) and signed.keys() == shown.keys() and all(same(signed[k], shown[k]) for k in signed)
+        )
     if isinstance(signed, float) and isinstance(shown, (str, int)):
         try:
             return signed == float(shown)
@@ -173,7 +175,11 @@ class Shown:
         signed = {name: plain(wrapped) for name, wrapped in chain.binding.resource.items()}
         told: set[str] = set()
         for text, place in self._whole.items():
-            shown = {item["key"]: item.get("value") for item in orjson.loads(text) if isinstance(item, dict) and "key" in item}
+            shown = {
+                item["key"]: item.get("value")
+                for item in orjson.loads(text)
+                if isinstance(item, dict) and "key" in item
+            }
             for name, value in signed.items():
                 if name not in shown or not same(value, plain(shown[name])):
                     self._tell(chain, name, place, told)

@@ -16,9 +16,10 @@ import orjson
 
 from ..evidence.verdict import Place
 
-_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[{}\[\]"]' if hasattr(re, "NOFLAG") else rb'"(?:[^"\\]|\\.)*"|[{}\[\]"]')
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]"]')
 _SHAPE = 12
 """Bytes at the start of a value by which the next value of the same writer is known."""
+_SPACE = b" \t\r\n,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,9 @@ def values(lines: Iterable[bytes], source: str) -> Iterator[tuple[Any, Place] | 
     offset = number = 0
     for raw in lines:
         number += 1
-        if splitter.empty:
-            try:
-                value = orjson.loads(raw)
-            except orjson.JSONDecodeError:
-                value = None
-            if isinstance(value, (dict, list)):
+        if not splitter.pending:
+            value = _parsed(raw)
+            if value is not None:
                 yield value, Place(source, number, offset)
                 offset += len(raw)
                 continue
@@ -50,89 +48,80 @@ def values(lines: Iterable[bytes], source: str) -> Iterator[tuple[Any, Place] | 
     yield from splitter.finish()
 
 
+def _parsed(raw: bytes) -> dict[str, Any] | list[Any] | None:
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, (dict, list)) else None
+
+
+def _end(raw: bytes, position: int, depth: int) -> tuple[int, int]:
+    """Where the value under way ends in this line, or -1 and how deep it is nested at the line's end."""
+    for match in _TOKENS.finditer(raw, position):
+        token = match[0]
+        if token in (b"{", b"["):
+            depth += 1
+        elif token in (b"}", b"]"):
+            depth -= 1
+            if depth <= 0:
+                return match.end(), 0
+    return -1, depth
+
+
 class _Splitter:
-    """Cuts values out of bytes by their braces, and finds its feet again after a torn one."""
+    """Cuts values out of lines by their braces, and finds its feet again after a torn one."""
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._pieces: list[bytes] = []
         self._depth = 0
         self._line = self._offset = 0
-
-    @property
-    def empty(self) -> bool:
-        return not self._pieces
+        self.pending: list[bytes] = []
+        """The lines of a value that did not end yet."""
 
     def feed(self, raw: bytes, number: int, offset: int) -> Iterator[tuple[Any, Place] | Unread]:
-        if self._pieces and self._begins_anew(raw):
-            yield self._give_up(torn=False)
-        start = 0  # of what belongs to the value under way, or of what lies between two
         position = 0
-        while match := _TOKENS.search(raw, position):
-            token, position = match[0], match.end()
-            if not self._pieces and self._depth == 0:
-                if token not in (b"{", b"["):
-                    continue  # still between two values
-                if between := self._between(raw, start, match.start(), number, offset):
-                    yield between
-                start = match.start()
-                self._line, self._offset = number, offset + start
-            if token in (b"{", b"["):
-                self._depth += 1
-            elif token in (b"}", b"]"):
-                self._depth -= 1
-            elif token == b'"':
-                break  # a string that does not end on its line: no JSON
-            if self._depth <= 0 and token in (b"}", b"]"):
-                whole = b"".join((*self._pieces, raw[start:position]))
-                self._pieces, self._depth = [], 0
-                yield from self._parsed(whole)
-                start = position
-        if self._depth > 0:
-            self._pieces.append(raw[start:])
-            yield from self._find_next()
-        elif between := self._between(raw, start, len(raw), number, offset):
-            yield between
+        if self.pending and raw[:_SHAPE] == self.pending[0][:_SHAPE] and _parsed(raw) is not None:
+            yield self._give_up()  # it will never end: here begins the next value of the same writer
+        elif self.pending:
+            position, self._depth = _end(raw, 0, self._depth)
+            self.pending.append(raw if position < 0 else raw[:position])
+            if position < 0:
+                return
+            value = _parsed(b"".join(self.pending))
+            yield self._give_up() if value is None else (value, Place(self._source, self._line, self._offset))
+            self.pending = []
+        yield from self._line_of_values(raw, position, number, offset)
 
-    def _begins_anew(self, raw: bytes) -> bool:
-        """Whether the value under way will never end: here begins another of the same writer, and is whole."""
-        if raw[:_SHAPE] != self._pieces[0][:_SHAPE] or len(raw) <= _SHAPE:
-            return False
-        try:
-            orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            return False
-        return True
+    def _line_of_values(self, raw: bytes, start: int, number: int, offset: int) -> Iterator[tuple[Any, Place] | Unread]:
+        while raw[start:].strip(_SPACE):
+            start += len(raw[start:]) - len(raw[start:].lstrip(_SPACE))
+            place = Place(self._source, number, offset + start)
+            end, depth = _end(raw, start, 0) if raw[start] in b"{[" else (-1, 0)
+            value = _parsed(raw[start:end]) if end > 0 else None
+            following = raw.find(raw[start : start + _SHAPE], start + _SHAPE)
+            if value is not None:
+                yield value, place
+                start = end
+            elif following > 0:  # another value of the same writer was glued to the start of this one
+                yield Unread(place, following - start, torn=True)
+                start = following
+            elif depth > 0:
+                self.pending, self._depth = [raw[start:]], depth
+                self._line, self._offset = number, place.offset
+                return
+            else:
+                begin = min((at for at in (raw.find(b"{", start + 1), raw.find(b"[", start + 1)) if at > 0), default=-1)
+                end = begin if begin > 0 and raw[start] not in b"{[" else len(raw)
+                yield Unread(place, len(raw[start:end].rstrip(_SPACE)), torn=False)
+                start = end
 
-    def _parsed(self, whole: bytes) -> Iterator[tuple[Any, Place] | Unread]:
-        try:
-            yield orjson.loads(whole), Place(self._source, self._line, self._offset)
-        except orjson.JSONDecodeError:
-            self._pieces = [whole]
-            yield from self._find_next()
-            if self._pieces:
-                yield self._give_up(torn=False)
-
-    def _find_next(self) -> Iterator[tuple[Any, Place] | Unread]:
-        """In a value under way, look for the start of another one that was glued to it."""
-        piece = self._pieces[-1]
-        at = piece.find(piece[:_SHAPE], _SHAPE) if len(self._pieces) == 1 and len(piece) > _SHAPE else -1
-        if at < 0:
-            return
-        number, offset = self._line, self._offset
-        self._pieces = [piece[:at]]
-        yield self._give_up(torn=True)
-        yield from self.feed(piece[at:], number, offset + at)
-
-    def _between(self, raw: bytes, start: int, end: int, number: int, offset: int) -> Unread | None:
-        text = raw[start:end].strip(b" \t\r\n,")
-        return Unread(Place(self._source, number, offset + start), len(text), torn=False) if text else None
-
-    def _give_up(self, *, torn: bool) -> Unread:
-        size = sum(map(len, self._pieces))
-        self._pieces, self._depth = [], 0
+    def _give_up(self) -> Unread:
+        torn = not self.pending[-1].endswith(b"\n")
+        size = sum(map(len, self.pending))
+        self.pending = []
         return Unread(Place(self._source, self._line, self._offset), size, torn)
 
     def finish(self) -> Iterator[Unread]:
-        if self._pieces:
-            yield self._give_up(torn=not self._pieces[-1].endswith(b"\n"))
+        if self.pending:
+            yield self._give_up()

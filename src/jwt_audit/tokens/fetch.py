@@ -11,13 +11,9 @@ import re
 import socket
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import KeySourceError
-
-if TYPE_CHECKING:
-    from urllib3.connection import HTTPConnection
 
 MAX_BYTES = 2**20
 """The longest answer that is read."""
@@ -67,50 +63,64 @@ def get(url: str, *, deadline: float = DEADLINE) -> Answer:
     parts = checked_url(url)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=deadline)
-    late = threading.Event()
-    watchdog = threading.Timer(deadline, _cut, (connection, late))
-    watchdog.daemon = True
-    watchdog.start()
+    watchdog = _Watchdog(deadline)
     try:
+        connection.connect()
+        watchdog.watch(connection.sock)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
         connection.request("GET", target, headers={**headers, "User-Agent": "jwt-audit"}, preload_content=False)
         response = connection.getresponse()
         if response.status != 200:
             raise KeySourceError(f"it answers {response.status}")
-        body = response.read(MAX_BYTES + 1, decode_content=False)
+        body = b""
+        while len(body) <= MAX_BYTES and (more := response.read(MAX_BYTES + 1 - len(body), decode_content=False)):
+            body += more  # only a read that finds nothing more sees that the answer was cut short
         max_age = _max_age(response.headers.get("Cache-Control", ""))
     except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
-        slow = late.is_set() or isinstance(error, (TimeoutError, HTTPTimeoutError))
-        raise KeySourceError(f"no answer in {deadline:g} s" if slow else _why(error)) from error
+        why = _why(error) or (None if isinstance(error, (TimeoutError, HTTPTimeoutError)) else type(error).__name__)
+        raise KeySourceError(f"no answer in {deadline:g} s" if watchdog.late or why is None else why) from error
     finally:
         watchdog.cancel()
         connection.close()
-    if late.is_set():  # cut off: what was read until then is no answer
+    if watchdog.late:  # cut off: what was read until then is no answer
         raise KeySourceError(f"no answer in {deadline:g} s")
     if len(body) > MAX_BYTES:
         raise KeySourceError(f"it answers more than {MAX_BYTES} bytes")
     return Answer(body, max_age)
 
 
-def _cut(connection: HTTPConnection, late: threading.Event) -> None:
-    """End a request that is late. A socket's own timeout starts anew with every byte that arrives."""
-    late.set()
-    if isinstance(connection.sock, socket.socket):
-        try:
-            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
-        except OSError:
-            pass  # it has ended meanwhile
+class _Watchdog(threading.Timer):
+    """Ends a request that is late: a socket's own timeout starts anew with every byte that arrives."""
+
+    def __init__(self, deadline: float) -> None:
+        super().__init__(deadline, self._cut)
+        self.daemon = True
+        self.late = False
+        self._socket: socket.socket | None = None
+
+    def watch(self, connected: socket.socket | None) -> None:
+        self._socket = connected
+        self.start()
+
+    def _cut(self) -> None:
+        self.late = True
+        if self._socket is not None:
+            try:
+                # Not SSLSocket's, which would take the session from under the thread that reads.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                pass  # it has ended meanwhile
 
 
-def _why(error: BaseException) -> str:
-    """What went wrong, without the text of foreign exceptions, which may quote what was read."""
+def _why(error: BaseException) -> str | None:
+    """What the system says went wrong. No text of foreign exceptions, which may quote what was read."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
+    return None
 
 
 def _max_age(cache_control: str) -> int | None:

@@ -11,20 +11,19 @@ Invariants:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from hashlib import sha256
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..identity import Identity, Reason, refused
 from . import claims
+from .cache import Cache, Result
 from .jwks import KNOWN, KeySet
 from .jws import MAX_TOKEN, Jws, TokenRefusedError, parse
 
 if TYPE_CHECKING:
     from .issuers import Issuer, Issuers
-    from .keys import KeySource
 
 GOOD_SECONDS = 60.0
 """How long a verified result is used again."""
@@ -40,49 +39,6 @@ _MALFORMED = refused(Reason.MALFORMED)
 _TOO_LARGE = refused(Reason.TOO_LARGE)
 
 
-class _Result(NamedTuple):
-    """An identity, until when it holds (wall clock), and the key set that it rests on, if on any."""
-
-    identity: Identity
-    until: float
-    source: KeySource | None = None
-    keys: KeySet | None = None
-
-    def holds(self, now: float) -> bool:
-        return now < self.until and (self.source is None or self.source.keys is self.keys)
-
-
-class _Cache:
-    """At most ``size`` results by the token's digest, those used least recently dropped first, roughly.
-
-    Two generations: the young one becomes the old one when it is full, what is found in the old one
-    moves on. Reading takes no lock.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._half = max(size // 2, 1)
-        self._lock = threading.Lock()
-        self._young: dict[bytes, _Result] = {}
-        self._old: dict[bytes, _Result] = {}
-
-    def get(self, digest: bytes) -> _Result | None:
-        found = self._young.get(digest)
-        if found is None:
-            found = self._old.get(digest)
-            if found is not None:
-                self.put(digest, found)
-        return found
-
-    def put(self, digest: bytes, result: _Result) -> None:
-        with self._lock:
-            if len(self._young) >= self._half and digest not in self._young:
-                self._old, self._young = self._young, {}
-            self._young[digest] = result
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
-
-
 class TokenVerifier:
     """Verifies tokens under the keys and rules of ``issuers``. Safe from many threads.
 
@@ -93,8 +49,8 @@ class TokenVerifier:
     def __init__(self, issuers: Issuers, *, now: Callable[[], float], cache_size: int = 4096) -> None:
         self._issuers = issuers
         self._now = now
-        self._good = _Cache(cache_size)
-        self._bad = _Cache(cache_size // 4)
+        self._good = Cache(cache_size)
+        self._bad = Cache(cache_size // 4)
         for source in issuers.sources:
             source.start()
 
@@ -146,7 +102,7 @@ class TokenVerifier:
         for source in self._issuers.sources:
             source.after_fork()
 
-    def _judge(self, token: str, now: float) -> _Result:
+    def _judge(self, token: str, now: float) -> Result:
         source = keys = None
         try:
             jws = parse(token)
@@ -158,7 +114,7 @@ class TokenVerifier:
         except Exception:  # a flaw of ours must neither break the app nor let a token pass
             identity, until = _MALFORMED, inf
         kept = GOOD_SECONDS if identity.verified else BAD_SECONDS
-        return _Result(identity, min(until, now + kept), source, keys)
+        return Result(identity, min(until, now + kept), source, keys)
 
     def _choose(self, jws: Jws) -> Issuer:
         if jws.algorithm not in KNOWN:  # "none" above all, whoever is said to have issued it

@@ -107,7 +107,10 @@ def test_the_pause_that_was_asked_for_is_handed_on() -> None:
         (Answer(200), "answered 200, but not with an OTLP response: check the ENDPOINT"),
         (Answer(500), "answered 500"),
         (Answer(failure=Failure.UNREACHABLE, detail="Connection refused"), "cannot be reached (Connection refused)"),
-        (Answer(failure=Failure.TLS), "failed the TLS handshake or its certificate was refused: check the certificates"),
+        (
+            Answer(failure=Failure.TLS),
+            "failed the TLS handshake or its certificate was refused: check the certificates",
+        ),
     ],
 )
 def test_the_reason_says_what_to_do(answer: Answer, expected: str) -> None:

@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from support.receivers import flatten, partial
-from support.spools import LiveStream
 
 from jwt_audit import attributes as attr
 from jwt_audit.errors import RecordError
@@ -31,6 +29,8 @@ from jwt_audit.ship.encode import (
     stream_resource,
 )
 from jwt_audit.sink.otlp import from_json, from_protobuf
+from support.receivers import flatten, partial
+from support.spools import LiveStream
 
 PROTOBUF, JSON = ProtobufEncoder.content_type, JsonEncoder.content_type
 
@@ -106,9 +106,7 @@ def test_both_forms_say_the_same(found: list[Record], resource: dict[str, attr.V
     stored = []
     encoders: tuple[Encoder, Encoder] = (JsonEncoder(), ProtobufEncoder())
     for encoder, read in zip(encoders, (from_json, from_protobuf), strict=True):
-        fragments = [
-            encoder.record(record_form(data, record_hash(data), carry=True)) for data in map(canonical, found)
-        ]
+        fragments = [encoder.record(record_form(data, record_hash(data), carry=True)) for data in map(canonical, found)]
         wrapped = {name: wrap(value) for name, value in resource.items()}
         stored.append(read(ExportLogsServiceRequest, encoder.request(encoder.resource(wrapped), fragments)))
     assert stored[0] == stored[1]

@@ -1,0 +1,61 @@
+"""Verified JWT identity on every span and log record, one provable audit record a request.
+
+Loaded by ``opentelemetry-instrument`` through the entry point ``jwt_audit``; or by hand:
+``JWTAuditInstrumentor().instrument(jwks="https://…", issuer="https://…")``, where each setting of
+`jwt_audit.config.Config` is a keyword argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from jwt_audit.diagnostics import tell
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+
+class JWTAuditInstrumentor(BaseInstrumentor):
+    """Installs the boundaries and the stamps. Raises nothing: that would stop all instrumentation."""
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        try:
+            self._install(**kwargs)
+        except Exception as error:
+            tell(f"nothing is audited: {type(error).__name__} at start", once="instrument")
+
+    def _install(self, **kwargs: Any) -> None:
+        from jwt_audit import config
+        from opentelemetry._logs import get_logger_provider
+        from opentelemetry.instrumentation.utils import suppress_instrumentation
+        from opentelemetry.trace import get_tracer_provider
+
+        from .hooks import boundary
+        from .hooks.frameworks import classes
+        from .pipeline import Pipeline
+        from .stamp import logs, propagator, spans
+
+        if config.sdk_disabled():
+            return
+        tracer_provider = kwargs.pop("tracer_provider", None) or get_tracer_provider()
+        logger_provider = kwargs.pop("logger_provider", None) or get_logger_provider()
+        kwargs.pop("meter_provider", None)
+        settings, problems = config.load(**kwargs)
+        for problem in problems:
+            tell(str(problem), once=str(problem))
+        boundary.install(Pipeline(settings, suppress=suppress_instrumentation))
+        propagator.install()
+        spans.install(tracer_provider)
+        logs.install_factory()
+        logs.install_processor(logger_provider)
+        classes.install()
+
+    def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
+        from .hooks import boundary
+
+        pipeline = boundary.installed()
+        boundary.install(None)
+        if pipeline is not None:
+            pipeline.stop()

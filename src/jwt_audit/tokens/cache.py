@@ -1,0 +1,55 @@
+"""Results of verification, kept by the SHA-256 of the token: the token itself is never kept."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..identity import Identity
+from .jwks import KeySet
+
+if TYPE_CHECKING:
+    from .keys import KeySource
+
+
+class Result(NamedTuple):
+    """An identity, until when it holds (wall clock), and the key set that it rests on, if on any."""
+
+    identity: Identity
+    until: float
+    source: KeySource | None = None
+    keys: KeySet | None = None
+
+    def holds(self, now: float) -> bool:
+        return now < self.until and (self.source is None or self.source.keys is self.keys)
+
+
+class Cache:
+    """At most ``size`` results by the token's digest, those used least recently dropped first, roughly.
+
+    Two generations: the young one becomes the old one when it is full, what is found in the old one
+    moves on. Reading takes no lock.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._half = max(size // 2, 1)
+        self._lock = threading.Lock()
+        self._young: dict[bytes, Result] = {}
+        self._old: dict[bytes, Result] = {}
+
+    def get(self, digest: bytes) -> Result | None:
+        found = self._young.get(digest)
+        if found is None:
+            found = self._old.get(digest)
+            if found is not None:
+                self.put(digest, found)
+        return found
+
+    def put(self, digest: bytes, result: Result) -> None:
+        with self._lock:
+            if len(self._young) >= self._half and digest not in self._young:
+                self._old, self._young = self._young, {}
+            self._young[digest] = result
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()

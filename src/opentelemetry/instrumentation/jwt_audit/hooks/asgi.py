@@ -1,0 +1,213 @@
+"""The ASGI boundary: around an app, at whatever layer it is called first.
+
+The record is appended before the message that completes the response is passed on. What becomes
+known only later (a background task that fails) is a second record with the same request id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from jwt_audit import attributes as attr
+from jwt_audit.context import Phase, Request
+
+from ..pipeline import Pipeline
+from .boundary import active, enter, error_name, failed, guarded, leave, locate, new_request, note_error
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_REFUSAL = b"The audit record of this request cannot be written; try again later.\n"
+
+
+async def run_asgi(app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call ``app``, audited; just call it where it is not a request or already inside of one."""
+    pipeline = active()
+    kind = scope.get("type")
+    if pipeline is None:
+        await app(scope, receive, send)
+    elif kind == "lifespan":
+        await app(scope, receive, _lifespan(pipeline, send))
+    elif kind in ("http", "websocket"):
+        await _run(pipeline, app, scope, receive, send)
+    else:
+        await app(scope, receive, send)
+
+
+def _lifespan(pipeline: Pipeline, send: Send) -> Send:
+    async def forward(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            pipeline.start()
+        elif message["type"] == "lifespan.shutdown.complete":
+            # uvicorn kills itself with the caught signal after this: no atexit will run.
+            await asyncio.to_thread(pipeline.settle)
+        await send(message)
+
+    return forward
+
+
+async def _run(pipeline: Pipeline, app: App, scope: Scope, receive: Receive, send: Send) -> None:
+    request = guarded("reading a request", _read, scope)
+    if request is None:
+        await app(scope, receive, send)
+        return
+    try:
+        if request.authorization and not pipeline.keys_ready():
+            await pipeline.keys_async()
+        pipeline.begin(request)
+    except Exception as error:
+        failed("verifying a token", error)
+    token = enter(request)
+    boundary = _Boundary(pipeline, request, scope, send)
+    try:
+        if boundary.audited and not await boundary.admit():
+            return
+        await app(scope, receive, boundary.send)
+    except BaseException as error:
+        await boundary.raised(error)
+        raise
+    else:
+        await boundary.returned()
+    finally:
+        leave(request, token, forget=False)
+
+
+def _read(scope: Scope) -> Request:
+    wanted: dict[bytes, str] = {}
+    authorization = []
+    for name, value in scope.get("headers") or ():
+        if name == b"authorization":
+            authorization.append(value.decode("latin-1"))
+        elif name in (b"x-request-id", b"user-agent", b"traceparent"):
+            wanted.setdefault(name, value.decode("latin-1"))
+    kind = scope["type"]
+    method = scope.get("method") or "GET"
+    request = new_request(kind, method, scope.get("path") or "/", wanted.get(b"x-request-id"))
+    request.authorization = tuple(authorization)
+    agent = wanted.get(b"user-agent")
+    request.user_agent = None if agent is None else attr.text(agent)
+    request.traceparent = wanted.get(b"traceparent")
+    request.peer = _address(scope)
+    return request
+
+
+def _address(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return attr.text(str(client[0]), 256) if client and client[0] else None
+
+
+def _route(scope: Scope) -> str | None:
+    path = getattr(scope.get("route"), "path_format", None)
+    return attr.text((scope.get("root_path") or "") + path) if isinstance(path, str) else None
+
+
+class _Boundary:
+    """One request's way through the app."""
+
+    def __init__(self, pipeline: Pipeline, request: Request, scope: Scope, send: Send) -> None:
+        self._pipeline = pipeline
+        self._request = request
+        self._scope = scope
+        self._send = send
+        self.audited = not pipeline.excludes(request.path)
+        self._websocket = request.kind == "websocket"
+        self._complete = False
+        self._accepted = False
+
+    async def admit(self) -> bool:
+        """FAIL_MODE=closed: without a first record the app is not called."""
+        if await self._pipeline.admit_async(self._request):
+            return True
+        if self._websocket:
+            await self._send({"type": "websocket.close", "code": 1013})
+            return False
+        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"5")]
+        await self._send({"type": "http.response.start", "status": 503, "headers": headers})
+        await self._send({"type": "http.response.body", "body": _REFUSAL})
+        return False
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on; before the one that completes the response, the record."""
+        kind = message["type"]
+        if kind == "http.response.start":
+            self._request.status = message.get("status", 0)
+            guarded("reading a span", locate, self._request)
+        elif kind == "http.response.body" and not message.get("more_body", False) and not self._complete:
+            self._complete = True
+            await self._finish()
+        elif self._websocket:
+            await self._send_websocket(message)
+        await self._send(message)
+
+    async def _send_websocket(self, message: Message) -> None:
+        kind, request = message["type"], self._request
+        if kind == "websocket.accept":
+            self._accepted = True
+            request.status = 101
+            await self._finish(attr.EVENT_WEBSOCKET_OPEN)
+        elif not self._accepted and kind in ("websocket.close", "websocket.http.response.start"):
+            request.status = message.get("status", 403)
+            await self._finish()
+
+    async def _finish(self, event: str = attr.EVENT_REQUEST, outcome: str | None = None) -> None:
+        if event == attr.EVENT_REQUEST:
+            # From here on a pipelined request may inherit this context.
+            self._request.phase = Phase.CLOSING
+        if not self.audited:
+            return
+        try:
+            self._describe()
+            kept = await self._pipeline.finish_async(self._request, event, outcome)
+        except Exception as error:
+            failed("recording a request", error)
+            kept = self._pipeline.config.fail_mode != "closed"
+        if not kept:
+            raise ConnectionAbortedError("the audit record of this response cannot be written")
+
+    def _describe(self) -> None:
+        request = self._request
+        request.client = _address(self._scope)
+        request.route = _route(self._scope)
+        locate(request, request.span, request.traceparent)
+        note_error(request)
+
+    async def raised(self, error: BaseException) -> None:
+        """The app raised: a 500, unless the response had begun; a late record, unless it is known already."""
+        request = self._request
+        aborted = isinstance(error, (asyncio.CancelledError, GeneratorExit))
+        if self._websocket and self._accepted:
+            normal = type(error).__name__ == "WebSocketDisconnect"
+            request.error_type = None if normal else error_name(error)
+            outcome = "success" if normal else "unknown" if aborted else "failure"
+            await self._try_finish(attr.EVENT_WEBSOCKET_CLOSE, outcome)
+        elif attr.EVENT_REQUEST not in request.recorded:
+            if not aborted:
+                request.error_type = error_name(error)
+                request.status = request.status or 500
+            await self._try_finish(attr.EVENT_REQUEST, "unknown" if aborted else "failure")
+        elif self.audited and not aborted and request.error_type is None:
+            guarded("recording a failure", self._late, error)
+
+    def _late(self, error: BaseException) -> None:
+        self._pipeline.late(self._request, error_type=error_name(error), outcome="failure")
+
+    async def returned(self) -> None:
+        """The app returned: without a whole response, that was given up."""
+        request = self._request
+        if self._websocket and self._accepted:
+            await self._try_finish(attr.EVENT_WEBSOCKET_CLOSE, "success")
+        elif attr.EVENT_REQUEST not in request.recorded:
+            if not request.status:
+                request.status = 500  # what the server answers to an app that answers nothing
+            await self._try_finish(attr.EVENT_REQUEST, "failure" if request.status >= 400 else "unknown")
+
+    async def _try_finish(self, event: str, outcome: str) -> None:
+        try:
+            await self._finish(event, outcome)
+        except ConnectionAbortedError:
+            pass  # nothing is left to be broken off: the app has ended

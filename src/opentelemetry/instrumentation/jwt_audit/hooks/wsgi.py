@@ -1,0 +1,228 @@
+"""The WSGI boundary: around an app, at whatever layer it is called first.
+
+The record is appended before the chunk that completes the response is handed to the server: when
+the declared Content-Length is satisfied, for a one-item list, for a file wrapper, else at
+exhaustion. (Under gunicorn a client had its whole body while a record written at exhaustion did not
+exist.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import Token
+from typing import Any
+
+from jwt_audit import attributes as attr
+from jwt_audit.context import Phase, Request
+from opentelemetry.context import Context
+
+from ..pipeline import Pipeline
+from .boundary import active, enter, error_name, failed, guarded, leave, locate, new_request, note_error
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+App = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_REFUSAL = b"The audit record of this request cannot be written; try again later.\n"
+
+
+def run_wsgi(app: App, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Call ``app``, audited; just call it inside of a request that is audited already."""
+    pipeline = active()
+    request = None if pipeline is None else guarded("reading a request", _read, environ)
+    if pipeline is None or request is None:
+        return app(environ, start_response)
+    try:
+        if request.authorization and not pipeline.keys_ready():
+            pipeline.keys()
+        pipeline.begin(request)
+    except Exception as error:
+        failed("verifying a token", error)
+    boundary = _Boundary(pipeline, request, environ, start_response, enter(request))
+    return boundary.run(app)
+
+
+def _read(environ: Environ) -> Request:
+    raw = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    path = raw.encode("latin-1", "replace").decode("utf-8", "replace")
+    request = new_request("http", environ.get("REQUEST_METHOD", "GET"), path or "/", environ.get("HTTP_X_REQUEST_ID"))
+    authorization = environ.get("HTTP_AUTHORIZATION")
+    request.authorization = () if authorization is None else (authorization,)
+    agent = environ.get("HTTP_USER_AGENT")
+    request.user_agent = None if agent is None else attr.text(agent)
+    request.traceparent = environ.get("HTTP_TRACEPARENT")
+    address = environ.get("REMOTE_ADDR")
+    request.peer = request.client = attr.text(address, 256) if address else None
+    return request
+
+
+class _Boundary:
+    """One request's way through the app."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        request: Request,
+        environ: Environ,
+        start_response: StartResponse,
+        token: Token[Context],
+    ) -> None:
+        self._pipeline = pipeline
+        self._request = request
+        self._environ = environ
+        self._start_response = start_response
+        self._token = token
+        self._audited = not pipeline.excludes(request.path)
+        self._left = False
+        self.remaining: int | None = None
+        """Bytes that the declared Content-Length still lacks; None where none was declared."""
+
+    def run(self, app: App) -> Iterable[bytes]:
+        """Call the app; the body it returns is wrapped so that its last chunk waits for the record."""
+        try:
+            if self._audited and not self._pipeline.admit(self._request):
+                self._start_response("503 Service Unavailable", [("Content-Type", "text/plain"), ("Retry-After", "5")])
+                self.leave()
+                return [_REFUSAL]
+            result = app(self._environ, self._begin)
+        except BaseException as error:
+            self.raised(error)
+            self.leave()
+            raise
+        wrapper = self._environ.get("wsgi.file_wrapper")
+        if isinstance(wrapper, type) and isinstance(result, wrapper):
+            # The server sends the file by itself (sendfile): wrapping it would take that away.
+            return self._file(result)
+        return _Body(self, result)
+
+    def _begin(self, status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
+        guarded("reading a response", self._note, status, headers)
+        return self._start_response(status, headers, *args)
+
+    def _note(self, status: str, headers: list[tuple[str, str]]) -> None:
+        request = self._request
+        request.status = int(status[:3])
+        rule = getattr(getattr(self._environ.get("werkzeug.request"), "url_rule", None), "rule", None)
+        if isinstance(rule, str):
+            request.route = attr.text(self._environ.get("SCRIPT_NAME", "") + rule)
+        locate(request, request.span, request.traceparent)
+        note_error(request)
+        bodiless = request.method == "HEAD" or request.status in (204, 304)
+        for name, value in headers:
+            if name.lower() == "content-length" and not bodiless:
+                self.remaining = int(value)
+
+    def _file(self, result: Any) -> Any:
+        close = getattr(result, "close", None)
+
+        def leaving() -> None:
+            try:
+                if close is not None:
+                    close()
+            finally:
+                self.leave()
+
+        self.finish()
+        result.close = leaving
+        return result
+
+    def finish(self, outcome: str | None = None) -> None:
+        """The record, before the response is complete. Raises where FAIL_MODE=closed forbids to go on."""
+        request = self._request
+        if request.phase is Phase.OPEN:
+            request.phase = Phase.CLOSING
+        if not self._audited or attr.EVENT_REQUEST in request.recorded:
+            return
+        try:
+            locate(request, request.span, request.traceparent)
+            kept = self._pipeline.finish(request, attr.EVENT_REQUEST, outcome)
+        except Exception as error:
+            failed("recording a request", error)
+            kept = self._pipeline.config.fail_mode != "closed"
+        if not kept:
+            raise ConnectionAbortedError("the audit record of this response cannot be written")
+
+    def raised(self, error: BaseException) -> None:
+        """The app raised: a 500, unless the response had begun."""
+        request = self._request
+        if attr.EVENT_REQUEST in request.recorded:
+            if self._audited and request.error_type is None and isinstance(error, Exception):
+                request.error_type = error_name(error)
+                guarded("recording a failure", self._late)
+            return
+        request.error_type = error_name(error)
+        request.status = request.status or 500
+        self._finish_anyway("failure")
+
+    def _late(self) -> None:
+        self._pipeline.late(self._request, outcome="failure")
+
+    def abandoned(self) -> None:
+        """The server closed the body before its end: the client has gone."""
+        if attr.EVENT_REQUEST not in self._request.recorded:
+            self._finish_anyway("unknown")
+
+    def _finish_anyway(self, outcome: str) -> None:
+        try:
+            self.finish(outcome)
+        except ConnectionAbortedError:
+            pass  # the response is broken off as it is
+
+    def leave(self) -> None:
+        if not self._left:
+            self._left = True
+            leave(self._request, self._token, forget=True)
+
+
+class _Body:
+    """The app's body, an iterator and no generator: one that is closed before its first item runs no finally."""
+
+    def __init__(self, boundary: _Boundary, inner: Iterable[bytes]) -> None:
+        self._boundary = boundary
+        self._inner = inner
+        self._items: Iterator[bytes] | None = None
+        self._left_items: int | None = len(inner) if isinstance(inner, (list, tuple)) else None
+        self._whole = False
+
+    def __len__(self) -> int:
+        # A server takes 1 for "this is all" (and sets Content-Length): as true of ours as of the app's.
+        return len(self._inner)  # type: ignore[arg-type]  # raises TypeError like the app's own body would
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            if self._items is None:
+                self._items = iter(self._inner)
+            chunk = next(self._items)
+        except StopIteration:
+            self._whole = True
+            self._boundary.finish()
+            raise
+        except BaseException as error:
+            self._boundary.raised(error)
+            raise
+        if self._left_items is not None:
+            self._left_items -= 1
+        remaining = self._boundary.remaining
+        if remaining is not None:
+            self._boundary.remaining = remaining = remaining - len(chunk)
+        if self._left_items == 0 or (remaining is not None and remaining <= 0):
+            self._whole = True
+            self._boundary.finish()
+        return chunk
+
+    def close(self) -> None:
+        """Close the app's body; without its end seen, the response was given up."""
+        try:
+            close = getattr(self._inner, "close", None)
+            if close is not None:
+                close()
+        except BaseException as error:
+            self._boundary.raised(error)
+            raise
+        finally:
+            if not self._whole:
+                self._boundary.abandoned()
+            self._boundary.leave()

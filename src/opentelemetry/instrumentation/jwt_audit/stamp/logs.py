@@ -1,0 +1,63 @@
+"""Puts the identity on log records: of stdlib logging by the record factory, so that console and
+JSON logs show who, not only OTLP; and of the OpenTelemetry Logger API by a processor."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from jwt_audit.diagnostics import tell
+from opentelemetry.sdk._logs import LogRecordProcessor
+
+from .propagator import request_of
+
+
+def install_factory() -> None:
+    """Chain the present factory. An attribute that the record has already is left alone."""
+    present = logging.getLogRecordFactory()
+    if getattr(present, "_jwt_audit", False):
+        return
+
+    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = present(*args, **kwargs)
+        request = request_of()
+        if request is not None:
+            for name, value in request.identity.telemetry.items():
+                record.__dict__.setdefault(name, value)
+        return record
+
+    factory._jwt_audit = True  # type: ignore[attr-defined]  # marks ours on a plain function
+    logging.setLogRecordFactory(factory)
+
+
+class IdentityLogProcessor(LogRecordProcessor):
+    """Stamps records of the OpenTelemetry Logger API."""
+
+    def on_emit(self, log_record: Any) -> None:
+        request = request_of()
+        if request is None:
+            return
+        record = log_record.log_record
+        attributes = dict(record.attributes or {})
+        for name, value in request.identity.telemetry.items():
+            attributes.setdefault(name, value)
+        record.attributes = attributes
+
+    def shutdown(self) -> None:
+        return
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:  # noqa: ARG002
+        return True
+
+
+def install_processor(provider: Any) -> None:
+    """Put ours in front of the others: behind the batch processor it would race with the export.
+
+    That order has no public way (OpenTelemetry SDK 1.39 to 1.45), so it is guarded.
+    """
+    multi = getattr(provider, "_multi_log_record_processor", None)
+    present = getattr(multi, "_log_record_processors", None)
+    if multi is None or not isinstance(present, tuple):
+        tell("records of the OpenTelemetry Logger API carry no identity with this SDK version", once="logs")
+        return
+    multi._log_record_processors = (IdentityLogProcessor(), *present)

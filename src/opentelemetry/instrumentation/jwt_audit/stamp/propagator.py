@@ -1,0 +1,45 @@
+"""Puts the request back into a context that was extracted from headers.
+
+``extract`` starts from an empty context, which would wipe the request that a boundary put there.
+Nothing is ever injected: identity does not leave the process (baggage is spoofable and leaks).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jwt_audit.context import Request, current_request
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.propagate import get_global_textmap, set_global_textmap
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import TextMapPropagator
+
+REQUEST_KEY = otel_context.create_key("jwt-audit-request")
+
+
+def request_of(context: Context | None = None) -> Request | None:
+    """The request that a context carries, else the one that this code runs for."""
+    found = otel_context.get_value(REQUEST_KEY, context)
+    return found if isinstance(found, Request) else current_request()
+
+
+class RequestPropagator(TextMapPropagator):
+    """Extracts nothing from the carrier and injects nothing into it."""
+
+    def extract(self, carrier: Any, context: Context | None = None, getter: Any = None) -> Context:  # noqa: ARG002
+        context = Context() if context is None else context
+        request = current_request()
+        return context if request is None else otel_context.set_value(REQUEST_KEY, request, context)
+
+    def inject(self, carrier: Any, context: Context | None = None, setter: Any = None) -> None:  # noqa: ARG002
+        return
+
+    @property
+    def fields(self) -> set[str]:
+        return set()
+
+
+def install() -> None:
+    """Append ours to the global propagator."""
+    set_global_textmap(CompositePropagator([get_global_textmap(), RequestPropagator()]))

@@ -1,0 +1,39 @@
+"""Puts the identity on the server span and on every later span of its request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jwt_audit.diagnostics import tell
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Span, SpanProcessor
+from opentelemetry.trace import SpanKind
+
+from ..hooks.boundary import adopt
+from .propagator import request_of
+
+
+class IdentitySpanProcessor(SpanProcessor):
+    """Stamps at start: at the end attributes are frozen. Unsampled spans never come here."""
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        request = request_of(parent_context)
+        if request is None or _is_message(span):
+            return
+        if span.kind is SpanKind.SERVER and request.span is None:
+            adopt(request, span)
+        span.set_attributes(dict(request.identity.telemetry))
+
+
+def _is_message(span: Span) -> bool:
+    """Whether this is one of contrib's spans for a single ASGI message: they say nothing of the app."""
+    return span.kind is SpanKind.INTERNAL and span.name.endswith((" http send", " http receive"))
+
+
+def install(provider: Any) -> None:
+    """Add the processor to the tracer provider; a no-op provider has no spans to stamp."""
+    add = getattr(provider, "add_span_processor", None)
+    if add is None:
+        tell("the tracer provider takes no span processors: spans carry no identity", once="spans")
+        return
+    add(IdentitySpanProcessor())

@@ -1,0 +1,206 @@
+"""From claims to what is recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jwt_audit.identity import ActorType, Identity, Reason, Status
+from jwt_audit.tokens.claims import MAX_TIME, Claim, audience_matches, expired, times, verified
+from jwt_audit.tokens.jws import TokenRefusedError
+
+SUBJECT = (Claim.named("sub"), Claim.named("user_id"))
+SESSION = tuple(map(Claim.named, ("sid", "session_id", "session_state", "jti")))
+
+
+def identity(claims: dict[str, Any], mapping: dict[str, str] | None = None) -> Identity:
+    pairs = [(Claim.named(name), attribute) for name, attribute in (mapping or {}).items()]
+    return verified(claims, subject=SUBJECT, session=SESSION, mapping=pairs, expires_at=None)
+
+
+@pytest.mark.parametrize(
+    ("claims", "subject"),
+    [
+        ({"sub": "u1"}, "u1"),
+        ({"sub": 1001}, "1001"),
+        ({"sub": -1}, "-1"),
+        ({"sub": 2**70}, str(2**70)),
+        ({"sub": "100000000000000000001"}, "100000000000000000001"),
+        ({"user_id": 7}, "7"),
+        ({"sub": "u1", "user_id": 7}, "u1"),
+        ({"sub": "", "user_id": 7}, "7"),
+        ({"sub": ""}, None),
+        ({}, None),
+        ({"sub": "u\0\r\nadmin"}, "u\\x00\\r\\nadmin"),
+        ({"sub": "x" * 2000}, "x" * 1023 + "…"),
+    ],
+)
+def test_the_subject_is_text(claims: dict[str, Any], subject: str | None) -> None:
+    """Text, or an integer as its decimal string; the first claim that is there; bounded and printable."""
+    assert identity(claims).subject == subject
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, 1001.0, 2**600, {}, {"id": "u1"}, [], ["u1"]])
+def test_a_subject_that_is_no_name_is_no_identity(value: Any) -> None:
+    """An object never becomes an identity, and no other claim takes its place."""
+    with pytest.raises(TokenRefusedError) as caught:
+        identity({"sub": value, "user_id": "u2"})
+    assert caught.value.reason is Reason.CLAIM_MISSING
+
+
+@pytest.mark.parametrize(
+    ("claims", "session", "claim"),
+    [
+        ({"sid": "s", "jti": "j"}, "s", "sid"),
+        ({"session_state": "s", "jti": "j"}, "s", "session_state"),
+        ({"jti": "j"}, "j", "jti"),
+        ({"sid": {"x": 1}, "jti": "j"}, "j", "jti"),
+        ({"sid": "", "session_id": 5}, "5", "session_id"),
+        ({}, None, None),
+    ],
+)
+def test_the_session_and_the_claim_it_came_from(claims: dict[str, Any], session: str | None, claim: str | None) -> None:
+    """The first usable claim of the list is the session, and is named."""
+    found = identity(claims)
+    assert (found.session, found.session_claim) == (session, claim)
+
+
+@pytest.mark.parametrize("name", ["azp", "client_id", "cid", "appid"])
+def test_a_token_without_a_subject_is_its_client(name: str) -> None:
+    """Nobody is named, so the actor is the program that acts (Keycloak's lightweight tokens)."""
+    found = identity({name: "batch"})
+    assert found.verified
+    assert "enduser.id" not in found.telemetry
+    assert (found.actor_id, found.actor) == ("batch", ActorType.SERVICE)
+
+
+@pytest.mark.parametrize(
+    ("claims", "actor"),
+    [
+        ({"sub": "M2m@clients", "azp": "M2m", "gty": "client-credentials"}, ActorType.SERVICE),
+        ({"sub": "c1", "client_id": "c1"}, ActorType.SERVICE),
+        ({"sub": "o1", "oid": "o1", "azp": "c1", "idtyp": "app"}, ActorType.SERVICE),
+        ({"sub": "o1", "oid": "o1", "azp": "c1"}, ActorType.SERVICE),
+        ({"sub": "o1", "oid": "o1", "azp": "c1", "scp": "read"}, ActorType.USER),
+        ({"sub": "d0", "azp": "Batch", "preferred_username": "service-account-batch"}, ActorType.SERVICE),
+        ({"sub": "d0", "azp": "web", "preferred_username": "service-account-batch"}, ActorType.USER),
+        ({"sub": "system:serviceaccount:shop:web"}, ActorType.SERVICE),
+        ({"sub": "spiffe://example.org/web"}, ActorType.SERVICE),
+        ({"sub": "u1", "azp": "web"}, ActorType.USER),
+        ({"sub": "u1", "idtyp": "user"}, ActorType.USER),
+        ({}, ActorType.USER),
+    ],
+)
+def test_programs_are_told_from_people(claims: dict[str, Any], actor: ActorType) -> None:
+    """A token made for a program that acts for itself is a service's."""
+    assert identity(claims).actor_type is actor
+
+
+@pytest.mark.parametrize(
+    ("name", "attribute", "claims", "value"),
+    [
+        ("/realm_access/roles", "user.roles", {"realm_access": {"roles": ["a", "b"]}}, ["a", "b"]),
+        ("cognito:groups", "user.roles", {"cognito:groups": ["admins"]}, ["admins"]),
+        ("https://example.com/roles", "user.roles", {"https://example.com/roles": ["a"]}, ["a"]),
+        ("a.b", "x.y", {"a.b": 1, "a": {"b": 2}}, 1),
+        ("/a~1b/~0c", "x.y", {"a/b": {"~c": "v"}}, "v"),
+        ("/amr/0/method", "x.y", {"amr": [{"method": "password"}]}, "password"),
+        ("/amr/00", "x.y", {"amr": ["p"]}, None),
+        ("/amr/-", "x.y", {"amr": ["p"]}, None),
+        ("/amr/7", "x.y", {"amr": ["p"]}, None),
+        ("/a/b", "x.y", {"a": "text"}, None),
+        ("role", "user.roles", {"role": "admin"}, ["admin"]),
+        ("role", "x.y", {"role": "admin"}, "admin"),
+        ("scope", "oauth.scope", {"scope": "openid  profile"}, ["openid", "profile"]),
+        ("scope", "oauth.scope", {"scope": ["read", "write"]}, ["read", "write"]),
+        ("scp", "oauth.scope", {"scp": ""}, []),
+        ("roles", "user.roles", {"roles": []}, []),
+        ("roles", "user.roles", {}, None),
+        ("roles", "user.roles", {"roles": [{"id": 1}]}, None),
+        ("roles", "user.roles", {"roles": None}, None),
+        ("tenant", "x.y", {"tenant": {"id": 1}}, None),
+        ("n", "x.y", {"n": 2**63}, str(2**63)),
+        ("flag", "x.y", {"flag": True}, True),
+        ("long", "x.y", {"long": "x" * 5000}, "x" * 1023 + "…"),
+        ("many", "x.y", {"many": ["x"] * 500}, ["x"] * 64),
+    ],
+)
+def test_other_claims_by_mapping(name: str, attribute: str, claims: dict[str, Any], value: Any) -> None:
+    """A literal name or a JSON Pointer; what has no form as an attribute is left out; absent is not empty."""
+    assert identity(claims, {name: attribute}).claims.get(attribute) == value
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({}, (None, None, None)),
+        ({"exp": 100}, (None, 110, 100)),
+        ({"exp": 100.9}, (None, 110.9, 100)),
+        ({"exp": "100"}, (None, 110, 100)),
+        ({"exp": 100, "nbf": 50, "iat": 60}, (50, 110, 100)),
+        ({"nbf": -62135596800}, (-62135596810, None, None)),
+        ({"exp": MAX_TIME}, (None, MAX_TIME + 10, MAX_TIME)),
+    ],
+)
+def test_times(claims: dict[str, Any], expected: tuple[float | None, float | None, int | None]) -> None:
+    """A fraction is legal, digits in a string are taken as the number, and the leeway is in both ends."""
+    assert times(claims, 10) == expected
+
+
+@pytest.mark.parametrize("name", ["exp", "nbf", "iat"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, True, "", "tomorrow", "-1", "1e9", "9" * 13, "٣", [1], {},
+        1795503600000, 10**50, 1e308, -1e308, float("nan"), float("inf"),
+    ],
+)  # fmt: skip
+def test_what_is_no_time_is_told(name: str, value: Any) -> None:
+    """Null, words, milliseconds and absurd numbers are no times: the claim counts as missing."""
+    with pytest.raises(TokenRefusedError) as caught:
+        times({name: value}, 10)
+    assert caught.value.reason is Reason.CLAIM_MISSING
+
+
+@pytest.mark.parametrize(
+    ("claims", "matches"),
+    [
+        ({"aud": "api"}, True),
+        ({"aud": ["other", "api"]}, True),
+        ({"aud": ["other", 7, None]}, False),
+        ({"aud": "API"}, False),
+        ({"aud": "api "}, False),
+        ({"aud": []}, False),
+        ({"aud": {"api": 1}}, False),
+        ({"aud": None, "client_id": "api"}, False),
+        ({"aud": "other", "client_id": "api"}, False),
+        ({"client_id": "api"}, True),
+        ({"client_id": "other"}, False),
+        ({"azp": "api"}, False),
+        ({}, False),
+    ],
+)
+def test_the_audience(claims: dict[str, Any], matches: bool) -> None:
+    """Exact, in text or list; only a token without any audience is judged by its client (Cognito)."""
+    assert audience_matches(claims, frozenset(("api",))) is matches
+
+
+def test_an_expired_token_is_nobody_but_tells_whose_it_was() -> None:
+    """Subject and session of an expired token go under names of their own, into the audit record alone."""
+    found = expired({"sub": 7, "sid": "s"}, subject=SUBJECT, session=SESSION, claimed={"jwt.claimed.issuer": "i"})
+    assert (found.status, found.reason) == (Status.EXPIRED, Reason.EXPIRED)
+    assert (found.subject, found.session, found.actor_id) == (None, None, "anonymous")
+    assert dict(found.extra) == {
+        "jwt.claimed.issuer": "i",
+        "jwt.expired.subject": "7",
+        "jwt.expired.session": "s",
+    }
+    assert dict(found.telemetry) == {"jwt.status": "expired", "jwt.error": "expired"}
+
+
+def test_other_parts_of_the_identity() -> None:
+    """Issuer, token id and client are text, bounded; what is of another type is left out."""
+    found = identity({"sub": "u", "iss": "i" * 2000, "jti": 5, "azp": {"x": 1}, "cid": "c\n"})
+    assert found.issuer == "i" * 1023 + "…"
+    assert (found.token_id, found.client) == ("5", "c\\n")

@@ -1,0 +1,148 @@
+"""From settings to an issuer, and from a token to the issuer that judges it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jwt_audit.errors import KeySourceError
+from jwt_audit.tokens.issuers import Issuer, Issuers, single_issuer
+from jwt_audit.tokens.keys import FileKeys, UrlKeys
+from support.issuer import SECRET, jwks, signing_key
+
+told: list[str] = []
+
+
+def composed(**settings: Any) -> Issuers | None:
+    base: dict[str, Any] = {
+        "jwks": None,
+        "public_key": None,
+        "secret_file": None,
+        "issuer": None,
+        "audience": (),
+        "algorithms": (),
+        "leeway": 10,
+        "subject": ("sub",),
+        "session": ("sid",),
+        "claims": (),
+        "suppress": contextlib.nullcontext,
+        "tell": lambda message, **_: told.append(message),
+    }
+    return single_issuer(**{**base, **settings})
+
+
+def issuer_of(issuers: Issuers | None) -> Issuer:
+    assert issuers is not None
+    issuer = issuers.choose(None)
+    assert issuer is not None
+    return issuer
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    made = {"pem": signing_key().pem, "secret": SECRET[:40] + b"\n", "jwks": jwks(signing_key().jwk("k")), "bad": b"{"}
+    for name, data in made.items():
+        (tmp_path / name).write_bytes(data)
+    return {name: tmp_path / name for name in [*made, "missing"]}
+
+
+def test_no_key_is_no_issuer() -> None:
+    """Without a source of keys nothing is verified here; the app's own verification may be observed."""
+    assert composed(issuer="https://as.example.com/", audience=("api",)) is None
+
+
+def test_each_source(files: dict[str, Path]) -> None:
+    """A URL, a JWKS file, a PEM file, a secret: each with the algorithms that its keys can have."""
+    assert isinstance(issuer_of(composed(jwks="https://as.example.com/jwks")).keys, UrlKeys)
+    jwks_file = issuer_of(composed(jwks=str(files["jwks"])))
+    assert isinstance(jwks_file.keys, FileKeys)
+    assert jwks_file.keys.keys is None  # read in the background
+    pem = issuer_of(composed(public_key=files["pem"]))
+    assert pem.keys.keys is not None  # read at once: it must be usable
+    for issuer in (jwks_file, pem):
+        assert not any(name.startswith("HS") for name in issuer.algorithms)
+        assert "none" not in issuer.algorithms
+    secret = issuer_of(composed(secret_file=files["secret"]))
+    assert secret.algorithms == {"HS256", "HS384", "HS512"}
+    assert secret.keys.keys is not None
+    assert secret.keys.keys.algorithms == {"HS256"}  # all that it is long enough for
+
+
+def test_the_settings_arrive(files: dict[str, Path]) -> None:
+    """Issuer, audience, leeway, and the claims, compiled."""
+    issuers = composed(
+        public_key=files["pem"],
+        issuer="https://as.example.com/",
+        audience=("a", "b"),
+        algorithms=("RS256",),
+        leeway=3,
+        subject=("/a/b", "sub"),
+        claims=(("/realm_access/roles", "user.roles"),),
+    )
+    assert issuers is not None
+    issuer = issuers.choose("https://as.example.com/")
+    assert issuer is not None
+    assert (issuer.audience, issuer.algorithms, issuer.leeway) == ({"a", "b"}, {"RS256"}, 3)
+    assert [claim.path for claim in issuer.subject] == [("a", "b"), ("sub",)]
+    assert [(claim.path, name) for claim, name in issuer.claims] == [(("realm_access", "roles"), "user.roles")]
+
+
+def test_eddsa_has_other_names(files: dict[str, Path]) -> None:
+    """Who allows EdDSA allows Ed25519, its name since RFC 9864."""
+    assert issuer_of(composed(jwks=str(files["jwks"]), algorithms=("EdDSA",))).algorithms == {
+        "EdDSA",
+        "Ed25519",
+        "Ed448",
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"public_key": "missing"}, "missing: cannot be read (No such file or directory)"),
+        ({"public_key": "secret"}, "secret: holds no PEM public key"),
+        ({"secret_file": "pem"}, "pem: holds an asymmetric key"),
+        ({"secret_file": "bad"}, "bad: holds a secret of 1 bytes where at least 32 are needed"),
+        (
+            {"secret_file": "secret", "algorithms": ("HS512",)},
+            "holds a secret of 40 bytes where at least 64 are needed",
+        ),
+        ({"secret_file": "secret", "algorithms": ("RS256",)}, "RS256 cannot be verified with a shared secret"),
+        ({"public_key": "pem", "algorithms": ("HS256",)}, "HS256 cannot be verified with public keys"),
+        ({"public_key": "pem", "algorithms": ("RS256", "HS256")}, "HS256 cannot be verified with public keys"),
+        ({"public_key": "pem", "algorithms": ("ES256",)}, "pem: its key cannot verify ES256"),
+        ({"public_key": "pem", "secret_file": "secret"}, "several sources of keys are configured"),
+        ({"public_key": "pem", "jwks": "https://as.example.com/jwks"}, "several sources of keys are configured"),
+        ({"jwks": "http://as.example.com/jwks"}, "https only"),
+    ],
+)
+def test_what_can_never_work_is_an_error(files: dict[str, Path], settings: dict[str, Any], why: str) -> None:
+    """It names the file and what is wrong, and never shows what is in it."""
+    given = {name: files.get(value, value) if isinstance(value, str) else value for name, value in settings.items()}
+    with pytest.raises(KeySourceError, match=re.escape(why)) as caught:
+        composed(**given)
+    assert SECRET[:8].decode() not in str(caught.value)
+
+
+def test_a_key_set_of_rubbish_is_no_error_at_start(files: dict[str, Path]) -> None:
+    """It may be there in a moment: the background tells and tries again."""
+    assert issuer_of(composed(jwks=str(files["bad"]))).keys.keys is None
+    assert issuer_of(composed(jwks=str(files["missing"]))).keys.keys is None
+
+
+def test_the_issuer_is_chosen_by_its_exact_name(files: dict[str, Path]) -> None:
+    """No prefix, no slash more or less; one without a name takes what no other is called."""
+    keys = issuer_of(composed(public_key=files["pem"])).keys
+    a, b, rest = (Issuer(keys, frozenset(("RS256",)), issuer=name) for name in ("https://a/", "https://b/", None))
+    named = Issuers([a, b])
+    assert named.choose("https://a/") is a
+    assert named.choose("https://b/") is b
+    for other in ("https://a", "https://a/x", "HTTPS://A/", "", None, 7, ["https://a/"], {}):
+        assert named.choose(other) is None
+        assert Issuers([a, rest]).choose(other) is rest
+    assert Issuers([a, rest]).choose("https://a/") is a
+    assert named.sources == (keys,)
