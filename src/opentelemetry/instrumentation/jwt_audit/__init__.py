@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from jwt_audit.diagnostics import tell
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from jwt_audit.diagnostics import tell
 
 
 class JWTAuditInstrumentor(BaseInstrumentor):
@@ -27,10 +28,11 @@ class JWTAuditInstrumentor(BaseInstrumentor):
             tell(f"nothing is audited: {type(error).__name__} at start", once="instrument")
 
     def _install(self, **kwargs: Any) -> None:
-        from jwt_audit import config
         from opentelemetry._logs import get_logger_provider
         from opentelemetry.instrumentation.utils import suppress_instrumentation
         from opentelemetry.trace import get_tracer_provider
+
+        from jwt_audit import config
 
         from .hooks import boundary
         from .hooks.frameworks import classes

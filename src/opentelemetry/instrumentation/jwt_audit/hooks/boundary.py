@@ -14,12 +14,13 @@ from contextvars import Token
 from typing import Any
 from uuid import uuid4
 
+from opentelemetry.context import Context
+
 from jwt_audit.attributes import text
 from jwt_audit.context import Phase, Request, current_request, set_current
 from jwt_audit.diagnostics import tell
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.context import Context
 
 from ..pipeline import Pipeline
 from ..stamp.propagator import REQUEST_KEY

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextvars import Token
 from typing import Any
 
+from opentelemetry.context import Context
+
 from jwt_audit import attributes as attr
 from jwt_audit.context import Phase, Request
-from opentelemetry.context import Context
 
 from ..pipeline import Pipeline
 from .boundary import active, enter, error_name, failed, guarded, leave, locate, new_request, note_error
@@ -135,6 +136,7 @@ class _Boundary:
             return
         try:
             locate(request, request.span, request.traceparent)
+            note_error(request)  # again: Flask's span has the exception of a handled 500 only now
             kept = self._pipeline.finish(request, attr.EVENT_REQUEST, outcome)
         except Exception as error:
             failed("recording a request", error)

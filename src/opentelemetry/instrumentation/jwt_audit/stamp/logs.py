@@ -6,8 +6,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from jwt_audit.diagnostics import tell
 from opentelemetry.sdk._logs import LogRecordProcessor
+
+from jwt_audit.diagnostics import tell
 
 from .propagator import request_of
 

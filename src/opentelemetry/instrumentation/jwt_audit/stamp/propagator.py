@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from jwt_audit.context import Request, current_request
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
+
+from jwt_audit.context import Request, current_request
+from opentelemetry import context as otel_context
 
 REQUEST_KEY = otel_context.create_key("jwt-audit-request")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from jwt_audit.diagnostics import tell
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span, SpanProcessor
 from opentelemetry.trace import SpanKind
+
+from jwt_audit.diagnostics import tell
 
 from ..hooks.boundary import adopt
 from .propagator import request_of

@@ -6,6 +6,7 @@ the module by a subclass of its own, and a patch of that would miss apps built f
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,17 +19,21 @@ _WSGI = (("flask.app", "Flask"),)
 _ASGI = (("fastapi.applications", "FastAPI"), ("starlette.applications", "Starlette"))
 
 
-def _wsgi(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
-    if kwargs or len(args) != 2:
-        return wrapped(*args, **kwargs)
-    return run_wsgi(wrapped, *args)
+def _wsgi(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(self: Any, environ: Any, start_response: Any) -> Any:
+        return run_wsgi(functools.partial(original, self), environ, start_response)
+
+    return call
 
 
-async def _asgi(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> None:
-    if kwargs or len(args) != 3:
-        await wrapped(*args, **kwargs)
-    else:
-        await run_asgi(wrapped, *args)
+def _asgi(original: Callable[..., Any]) -> Callable[..., Any]:
+    # A plain coroutine function: servers tell ASGI 3 from ASGI 2 by asking whether it is one.
+    @functools.wraps(original)
+    async def call(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        await run_asgi(functools.partial(original, self), scope, receive, send)
+
+    return call
 
 
 _done: set[str] = set()
@@ -52,7 +57,7 @@ def _patcher(name: str, wrapper: Callable[..., Any]) -> Callable[[Any], None]:
         _done.add(place)
         for owner in getattr(module, name).__mro__:
             if owner.__module__ == module.__name__ and "__call__" in vars(owner):
-                wrapt.wrap_function_wrapper(owner, "__call__", wrapper)
+                owner.__call__ = wrapper(vars(owner)["__call__"])
                 return
 
     return patch
