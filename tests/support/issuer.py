@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime as dt
 import json
 import threading
 import time
@@ -13,8 +14,11 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
 NOW = 1_795_500_000
@@ -54,6 +58,19 @@ class SigningKey:
     @property
     def der(self) -> bytes:
         return bytes(self.public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+    @property
+    def certificate(self) -> bytes:
+        """A self-signed certificate of the key, long expired, in DER."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
+        start = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
+        builder = x509.CertificateBuilder(name, name, self.public, 1, start, start + dt.timedelta(days=1))
+        return builder.sign(self.private, hashes.SHA256()).public_bytes(Encoding.DER)
+
+    @property
+    def pem_certificate(self) -> bytes:
+        body = base64.encodebytes(self.certificate)
+        return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
 
     def jwk(self, kid: str | None = None, **members: Any) -> dict[str, Any]:
         """The public key as a JWK without ``alg`` and ``use``, unless given; a member None is left out."""

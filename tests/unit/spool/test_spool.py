@@ -92,7 +92,7 @@ def test_a_second_writer_of_a_stream_is_refused(tmp_path: Path) -> None:
     """One stream, one writer: by name and by lock."""
     spool = Spool(tmp_path)
     writer = spool.open_stream("one")
-    with pytest.raises(OSError, match="File exists|not empty"):
+    with pytest.raises(OSError, match=r"File exists|not empty"):
         spool.open_stream("one")
     assert writer.path.is_dir()
     writer.close()

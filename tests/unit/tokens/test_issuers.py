@@ -86,7 +86,9 @@ def test_the_settings_arrive(files: dict[str, Path]) -> None:
     assert issuers is not None
     issuer = issuers.choose("https://as.example.com/")
     assert issuer is not None
-    assert (issuer.audience, issuer.algorithms, issuer.leeway) == ({"a", "b"}, {"RS256"}, 3)
+    assert issuer.audience == {"a", "b"}
+    assert issuer.algorithms == {"RS256"}
+    assert issuer.leeway == 3
     assert [claim.path for claim in issuer.subject] == [("a", "b"), ("sub",)]
     assert [(claim.path, name) for claim, name in issuer.claims] == [(("realm_access", "roles"), "user.roles")]
 
@@ -141,7 +143,8 @@ def test_the_issuer_is_chosen_by_its_exact_name(files: dict[str, Path]) -> None:
     named = Issuers([a, b])
     assert named.choose("https://a/") is a
     assert named.choose("https://b/") is b
-    for other in ("https://a", "https://a/x", "HTTPS://A/", "", None, 7, ["https://a/"], {}):
+    others: list[object] = ["https://a", "https://a/x", "HTTPS://A/", "", None, 7, ["https://a/"], {}]
+    for other in others:
         assert named.choose(other) is None
         assert Issuers([a, rest]).choose(other) is rest
     assert Issuers([a, rest]).choose("https://a/") is a

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import base64
-import datetime as dt
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,18 +16,6 @@ from jwt_audit.tokens.jwks import ASYMMETRIC, MAX_TRIED, KeySet, parse_jwks, par
 from support.issuer import SECRET, SigningKey, b64, jwks, signing_key
 
 RSA_ALL = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}
-
-
-def certificate(key: SigningKey) -> bytes:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
-    start = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
-    builder = x509.CertificateBuilder(name, name, key.public, 1, start, start + dt.timedelta(days=1))
-    return builder.sign(key.private, hashes.SHA256()).public_bytes(Encoding.DER)
-
-
-def pem_certificate(key: SigningKey) -> bytes:
-    body = base64.encodebytes(certificate(key))
-    return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
 
 
 def only(data: bytes) -> Any:
@@ -159,12 +143,12 @@ def test_private_parts_are_not_loaded() -> None:
 def test_certificates_give_keys() -> None:
     """By ``x5c`` alone, as a map of key id to PEM as Google serves it, and in a PEM file."""
     key = signing_key()
-    by_x5c = {"kty": "RSA", "kid": "k", "x5c": [base64.b64encode(certificate(key)).decode()]}
-    mapped = f'{{"a": "{pem_certificate(key).decode()}", "b": "{key.pem.decode()}", "c": "no", "d": 7}}'
+    by_x5c = {"kty": "RSA", "kid": "k", "x5c": [base64.b64encode(key.certificate).decode()]}
+    mapped = f'{{"a": "{key.pem_certificate.decode()}", "b": "{key.pem.decode()}", "c": "no", "d": 7}}'
     for found in (
         parse_jwks(jwks(by_x5c)),
         parse_jwks(mapped.replace("\n", "\\n").encode()),
-        parse_pem(pem_certificate(key)),
+        parse_pem(key.pem_certificate),
     ):
         head, _, signature = key.sign({}).rpartition(".")
         assert found.keys[0].verifies("RS256", head.encode(), base64.urlsafe_b64decode(signature + "=="))
@@ -234,7 +218,7 @@ def test_a_secret_that_is_too_short_or_no_secret_is_refused(data: bytes, wanted:
 
 def test_a_public_key_is_no_secret() -> None:
     """The file that would make algorithm confusion real is refused at start, as PEM and as DER."""
-    for data in (signing_key().pem, signing_key().der, certificate(signing_key())):
+    for data in (signing_key().pem, signing_key().der, signing_key().certificate):
         with pytest.raises(KeySourceError, match="asymmetric"):
             parse_secret(data, frozenset())
 

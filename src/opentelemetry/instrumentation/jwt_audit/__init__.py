@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # it has no __all__
 
 from jwt_audit.diagnostics import tell
 
 
-class JWTAuditInstrumentor(BaseInstrumentor):
+class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped upstream
     """Installs the boundaries and the stamps. Raises nothing: that would stop all instrumentation."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -36,18 +36,16 @@ class JWTAuditInstrumentor(BaseInstrumentor):
 
         from .hooks import boundary
         from .hooks.frameworks import classes
-        from .pipeline import Pipeline
+        from .pipeline import compose
         from .stamp import logs, propagator, spans
 
-        if config.sdk_disabled():
-            return
         tracer_provider = kwargs.pop("tracer_provider", None) or get_tracer_provider()
         logger_provider = kwargs.pop("logger_provider", None) or get_logger_provider()
         kwargs.pop("meter_provider", None)
-        settings, problems = config.load(**kwargs)
-        for problem in problems:
-            tell(str(problem), once=str(problem))
-        boundary.install(Pipeline(settings, suppress=suppress_instrumentation))
+        pipeline = compose(suppress=suppress_instrumentation, **kwargs)
+        if pipeline is None:
+            return
+        boundary.install(pipeline)
         propagator.install()
         spans.install(tracer_provider)
         logs.install_factory()

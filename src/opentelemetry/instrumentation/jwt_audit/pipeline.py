@@ -23,7 +23,7 @@ import orjson
 from jwt_audit import api
 from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value, bounded
-from jwt_audit.config import PREFIX, Config
+from jwt_audit.config import PREFIX, Config, load, sdk_disabled
 from jwt_audit.context import Request
 from jwt_audit.diagnostics import tell
 from jwt_audit.errors import JWTAuditError, KeySourceError, SpoolError
@@ -376,3 +376,16 @@ class Pipeline:
         found = {name: bounded(value) for name, value in resource.attributes.items() if name.isascii()}
         wrapped = {name: wrap(value) for name, value in found.items() if value is not None}
         return orjson.dumps(wrapped, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def compose(*, suppress: Callable[[], AbstractContextManager[Any]], **settings: Any) -> Pipeline | None:
+    """The pipeline of the environment and these settings; None where OTEL_SDK_DISABLED turns all off.
+
+    What is wrong with a setting is told once.
+    """
+    if sdk_disabled():
+        return None
+    config, problems = load(**settings)
+    for problem in problems:
+        tell(str(problem), once=str(problem))
+    return Pipeline(config, suppress=suppress)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Token
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry.context import Context
 
@@ -93,7 +93,7 @@ class _Boundary:
         wrapper = self._environ.get("wsgi.file_wrapper")
         if isinstance(wrapper, type) and isinstance(result, wrapper):
             # The server sends the file by itself (sendfile): wrapping it would take that away.
-            return self._file(result)
+            return cast("Iterable[bytes]", self._file(result))
         return _Body(self, result)
 
     def _begin(self, status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
