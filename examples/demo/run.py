@@ -46,7 +46,7 @@ class Issuer:
         jwks = json.dumps({"keys": [{**public, "kid": "k1", "use": "sig", "alg": "RS256"}]}).encode()
 
         class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the base class names it
+            def do_GET(self) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
@@ -262,9 +262,8 @@ def tell(work: Path, sent: Counter[str]) -> int:
             console.print(f"--- {log.name}\n{log.read_text()[-1500:]}", markup=False, highlight=False)
         console.print("The demonstration FAILED.")
         return 1
-    console.print(
-        f"{len(audit)} requests, {len(audit)} records, all proved; the changed byte was found. The demonstration succeeded."
-    )
+    console.print(f"{len(audit)} requests, {len(audit)} records, all proved; the changed byte was found.")
+    console.print("The demonstration succeeded.")
     return 0
 
 

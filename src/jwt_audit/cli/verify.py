@@ -136,7 +136,7 @@ def _show(report: Report) -> None:
         )
     problems = report.problems()
     for problem in problems[:_SHOWN]:
-        where = "" if problem.place is None else f" at {problem.place.where}"
+        where = "" if problem.place is None else f" in {problem.place.source}, {problem.place.where}"
         number = "" if problem.number is None else f", record {problem.number}"
         click.echo(f"  {problem.verdict.value}: {problem.kind}: {problem.detail}{where}{number}")
     if len(problems) > _SHOWN:

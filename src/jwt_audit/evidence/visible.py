@@ -93,7 +93,7 @@ def _same_time(expected: int, shown: Any) -> bool:
         return False
     digits = match[2] or ""
     unit = 10 ** (9 - len(digits))
-    return expected // unit == seconds * 10 ** len(digits) + int(digits or 0)
+    return bool(expected // unit == seconds * 10 ** len(digits) + int(digits or 0))
 
 
 def same(signed: Any, shown: Any) -> bool:

@@ -163,7 +163,8 @@ def _read(descriptor: Descriptor, form: Any, where: str, depth: int) -> dict[str
                 raise BadRequestError(f"{where} has more than one value")
             chosen.add(oneof.name)
         read = _read_one(field, value, place, depth)
-        if field.has_presence or read not in (0, "", "0", False):  # a default value is what is not written
+        default: tuple[Any, ...] = ("0",) if field.type in _INT64 else (0, "", False)
+        if field.has_presence or read not in default:  # a default value is what is not written
             found[field.json_name] = read
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,11 +13,12 @@ from ..evidence.copies import Copy
 from ..evidence.streams import Chain
 from ..evidence.verdict import Place, Verdict
 from ..spool.segment import MAX_LINE, segment_index
-from ..spool.spool import STREAM_ID, Stream, streams
+from ..spool.spool import SEGMENT_BYTES, STREAM_ID, Stream, streams
 
 Advance = Callable[[int], None]
 
-_CHUNK = 4 * 2**20
+_BUFFER = 2**20
+_LARGEST = 2 * SEGMENT_BYTES
 _OWN_FILES = re.compile(r"heads|lock|cursor|start|reserve|\.(?:cursor|start)\.[0-9a-f]{12}")
 """What stands in a stream's directory beside its segments; a crash may leave a temporary file of two of them."""
 
@@ -80,38 +81,40 @@ def _read_stream(copy: Copy, stream: Stream, advance: Advance) -> None:
 
 def _read_segment(chain: Chain, path: Path, advance: Advance) -> None:
     source = str(path)
-    number = offset = 0
-    with path.open("rb") as file:
-        for raw in _lines(file, advance):
+    number = offset = told = 0
+    with path.open("rb", buffering=_BUFFER) as file:
+        while raw := file.readline(MAX_LINE + 1):
             number += 1
             place = Place(source, number, offset)
-            whole = raw[-66:-65] == b"\t" and raw[-1:] == b"\n" and len(raw) <= MAX_LINE
+            whole = raw[-66:-65] == b"\t" and raw[-1:] == b"\n"
             if not whole or not chain.line(raw[:-66], raw[-65:-1], place):
-                file.seek(offset)
-                if not chain.damaged(file.read(2 * _CHUNK), place):
-                    return
-                return
+                _read_damage(chain, file, raw, place)
+                break
             if chain.stopped:
-                return
+                break
             offset += len(raw)
+            if offset - told >= _BUFFER:
+                advance(offset - told)
+                told = offset
+    advance(offset - told)
 
 
-def _lines(file: BinaryIO, advance: Advance) -> Iterator[bytes]:
-    """The lines of a file with their newlines, in large reads; one longer than any record comes in parts."""
-    rest = b""
-    while chunk := file.read(_CHUNK):
-        advance(len(chunk))
-        found = (rest + chunk).splitlines(keepends=True) if b"\r" not in chunk else _split(rest + chunk)
-        rest = b"" if found[-1].endswith(b"\n") else found.pop()
-        yield from found
-        if len(rest) > MAX_LINE:
-            break
-    if rest:
-        yield rest
+def _read_damage(chain: Chain, file: BinaryIO, raw: bytes, place: Place) -> None:
+    """A line that is not whole: what its segment's reader saw of it, and the rest of the segment."""
+    if not raw.endswith(b"\n") and len(raw) <= MAX_LINE:
+        chain.damaged(raw, place)  # up to the file's end as it was then; its writer may be at work
+        return
+    file.seek(place.offset)
+    rest = file.read(_LARGEST)
+    if rest.startswith(raw):
+        chain.damaged(rest, place)
+    else:
+        chain.missing("changed_meanwhile", "it was changed while it was read: run the verification again", place)
+        chain.stopped = True
 
 
 def _split(data: bytes) -> list[bytes]:
-    """Like ``splitlines``, at newlines alone."""
+    """The lines with their newlines; the last may lack it."""
     found = [line + b"\n" for line in data.split(b"\n")]
     found[-1] = found[-1][:-1]
     return found if found[-1] else found[:-1]

@@ -34,19 +34,19 @@ from support.spools import LiveStream
 
 PROTOBUF, JSON = ProtobufEncoder.content_type, JsonEncoder.content_type
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
+texts = st.text(st.characters(codec="utf-8"), max_size=300)
 keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=200)
 values = st.one_of(texts, st.booleans(), st.integers(-(2**63), 2**63 - 1), st.lists(texts, max_size=5))
 records = st.builds(
     Record,
-    event_name=texts,
-    timestamp=st.integers(0, 2**64 - 1),
+    event_name=texts.filter(bool),
+    timestamp=st.integers(1, 2**64 - 1),
     attributes=st.dictionaries(keys, values, max_size=12).map(lambda found: {**found, attr.TRACE_FLAGS: 1}),
     body=st.none() | texts,
     trace_id=st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex),
     span_id=st.none() | st.binary(min_size=8, max_size=8).map(bytes.hex),
-    observed_timestamp=st.integers(0, 2**64 - 1),
-)
+    observed_timestamp=st.integers(1, 2**64 - 1),
+).filter(lambda record: bool(record.event_name and record.timestamp and record.observed_timestamp))
 
 
 def any_value(value: attr.Value) -> AnyValue:

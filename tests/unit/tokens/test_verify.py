@@ -679,6 +679,7 @@ def test_forged_tokens_under_a_known_key_cause_no_fetch() -> None:
         assert source.wants == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # servers that preload do just this
 def test_after_a_fork_everything_goes_on(server: JwksServer) -> None:
     """The child verifies with the keys it has and reads on."""
     with verifying(from_server(server, age=0.05)) as verifier:

@@ -32,8 +32,6 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         from opentelemetry.instrumentation.utils import suppress_instrumentation
         from opentelemetry.trace import get_tracer_provider
 
-        from jwt_audit import config
-
         from .hooks import boundary
         from .hooks.frameworks import classes
         from .pipeline import compose

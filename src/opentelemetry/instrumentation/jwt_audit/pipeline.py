@@ -156,7 +156,7 @@ class Pipeline:
 
     async def keys_async(self) -> None:
         """Wait for the first keys, bounded, without holding the loop."""
-        while not self.keys_ready():
+        while not self.keys_ready():  # noqa: ASYNC110 - set by a thread, at most 200 times a process
             await asyncio.sleep(0.01)
 
     def begin(self, request: Request) -> None:

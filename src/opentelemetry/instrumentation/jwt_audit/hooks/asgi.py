@@ -42,7 +42,7 @@ async def run_asgi(app: App, scope: Scope, receive: Receive, send: Send) -> None
 def _lifespan(pipeline: Pipeline, send: Send) -> Send:
     async def forward(message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
-            pipeline.start()
+            await asyncio.to_thread(pipeline.start)
         elif message["type"] == "lifespan.shutdown.complete":
             # uvicorn kills itself with the caught signal after this: no atexit will run.
             await asyncio.to_thread(pipeline.settle)
