@@ -105,21 +105,21 @@ def test_what_was_answered_is_delivered_after_three_kills_with_the_receiver_away
     assert len(answered) > 100
     command = [str(BIN / "jwt-audit"), "sink", str(tmp_path / "sink"), "--port", str(sink_port)]
     sink = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    app = None
+    last: subprocess.Popen[bytes] | None = None
     try:
         up(sink_port)
-        app = start_app(port, sink_port, tmp_path)
+        last = start_app(port, sink_port, tmp_path)
         deadline = time.monotonic() + 45
         while time.monotonic() < deadline:
             if set(answered) <= {request for request, _ in received(tmp_path)}:
                 break
             time.sleep(0.5)
         time.sleep(2.5)  # the recovery statements and their head follow
-        app.terminate()
-        app.wait()
+        last.terminate()
+        last.wait()
     finally:
-        if app is not None and app.poll() is None:
-            app.kill()
+        if last is not None and last.poll() is None:
+            last.kill()
         sink.terminate()
         sink.wait()
     found = received(tmp_path)

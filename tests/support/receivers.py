@@ -213,7 +213,9 @@ class Receiver:
             handler.close_connection = True
             return
         if reply.act == "reset":
+            handler.close_connection = True
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            handler.rfile.close()
             handler.connection.close()
             return
         if reply.act == "garbage":

@@ -193,8 +193,8 @@ def _failure(causes: list[BaseException]) -> Failure:
     kinds: tuple[tuple[Failure, tuple[type[BaseException], ...]], ...] = (
         (Failure.LOST, (RemoteDisconnected, IncompleteRead, SSLEOFError)),
         (Failure.TLS, (exceptions.SSLError, SSLError)),
+        (Failure.UNREACHABLE, (exceptions.NewConnectionError, exceptions.ProxyError)),  # some are TimeoutErrors too
         (Failure.TIMEOUT, (exceptions.TimeoutError, TimeoutError)),
-        (Failure.UNREACHABLE, (exceptions.NewConnectionError, exceptions.ProxyError)),
         (Failure.LOST, (ConnectionError,)),
         (Failure.TLS, (FileNotFoundError, PermissionError, IsADirectoryError)),  # a certificate or key file
         (Failure.NO_HTTP, (BadStatusLine, exceptions.DecodeError, ValueError)),
