@@ -7,6 +7,7 @@ torn tail is counted. A batch's cursor is where the stream stands once all of th
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -90,6 +91,8 @@ class StreamReader:
                     rest, raw = _rest(file, batch.offset)
                     if not raw.endswith(b"\n"):
                         break
+                    if next(lines(io.BytesIO(raw)), None) is not None:
+                        continue  # its writer has completed the line between the two readings
                     if batch.full or not _same_again(path, batch.offset, raw):
                         return False
                     batch.pass_broken(raw, "", "a line of the spool has lost its form")

@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from support.receivers import PROTOBUF, Receiver, Reply, partial, receiving
 
 from jwt_audit.ship.answers import Answer, Failure
 from jwt_audit.ship.http import MAX_RESPONSE, Endpoint, Poster
+from support.receivers import PROTOBUF, Receiver, Reply, partial, receiving
 
 JSON = "application/json"
 
