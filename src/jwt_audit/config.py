@@ -8,6 +8,7 @@ setting falls back to the safe side: with a wrong token setting no token is veri
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -105,7 +106,10 @@ def _jwks(value: Any) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether a URL's host name is this machine itself."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"  # any other name, 127.0.0.1.example.com among them, may lead anywhere
 
 
 def http_url(value: Any) -> str:

@@ -170,3 +170,19 @@ def test_foreign_types_are_told_not_raised() -> None:
     values: dict[str, Any] = {"claims": 7, "audience": 3, "leeway": object(), "endpoint": b"x"}
     _, problems = load({}, **values)
     assert {problem.variable for problem in problems} == {PREFIX + name.upper() for name in values}
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1.example.com", "127.example.com", "localhost.example.com", "[::2]", "10.0.0.1"]
+)
+def test_plain_http_keys_are_for_this_machine_alone(host: str) -> None:
+    """A name that only begins like a loopback address belongs to somebody else."""
+    settings, problems = load(env(JWKS=f"http://{host}/jwks.json"))
+    assert [problem.variable for problem in problems] == [PREFIX + "JWKS"]
+    assert not settings.token_settings_ok
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "127.1.2.3", "localhost", "[::1]:80"])
+def test_plain_http_keys_may_come_from_loopback(host: str) -> None:
+    """A development issuer needs no certificate."""
+    assert load(env(JWKS=f"http://{host}/jwks.json"))[1] == []

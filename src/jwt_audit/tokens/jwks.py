@@ -10,20 +10,28 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256K1,
+    SECP256R1,
+    SECP384R1,
+    SECP521R1,
+    EllipticCurve,
+    EllipticCurvePublicKey,
+    EllipticCurvePublicNumbers,
+)
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt.algorithms import ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
-from jwt.exceptions import PyJWTError
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
+from jwt.algorithms import get_default_algorithms
+from jwt.utils import base64url_decode
 
 from ..errors import KeySourceError
 
@@ -51,13 +59,18 @@ _CURVES = {
 _ED25519 = frozenset(("EdDSA", "Ed25519"))
 _ED448 = frozenset(("EdDSA", "Ed448"))
 _SAME = {"EdDSA": _ED25519 | _ED448, "Ed25519": _ED25519, "Ed448": _ED448}
-_MEMBERS: dict[str, tuple[Callable[[dict[str, Any]], object], tuple[str, ...]]] = {
-    "RSA": (RSAAlgorithm.from_jwk, ("n", "e")),
-    "EC": (ECAlgorithm.from_jwk, ("crv", "x", "y")),
-    "OKP": (OKPAlgorithm.from_jwk, ("crv", "x")),
+_NAMED_CURVES: dict[str, type[EllipticCurve]] = {
+    "P-256": SECP256R1,
+    "P-384": SECP384R1,
+    "P-521": SECP521R1,
+    "secp256k1": SECP256K1,
+}
+_NAMED_EDWARDS: dict[str, type[Ed25519PublicKey] | type[Ed448PublicKey]] = {
+    "Ed25519": Ed25519PublicKey,
+    "Ed448": Ed448PublicKey,
 }
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
-_UNREADABLE = (PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, IndexError, OverflowError)
+_UNREADABLE = (UnsupportedAlgorithm, ValueError, TypeError, KeyError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +167,29 @@ def parse_secret(data: bytes, wanted: frozenset[str]) -> KeySet:
     Raises KeySourceError for a secret shorter than its algorithm demands, and for one that is a key.
     """
     secret = data.removesuffix(b"\n").removesuffix(b"\r")
-    try:
-        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
-    except (PyJWTError, ValueError) as error:
-        raise KeySourceError("holds an asymmetric key, a JWK or nothing, which is no shared secret") from error
     if not secret.strip():
         raise KeySourceError("holds no shared secret")
+    if _is_key(secret):
+        raise KeySourceError("holds an asymmetric key, a certificate or a JWK, which is no shared secret")
     long_enough = frozenset(name for name, least in _SECRET_BYTES.items() if len(secret) >= least)
     fits = (wanted or long_enough) & long_enough
     if not fits or wanted - fits:
         least = min(_SECRET_BYTES[name] for name in (wanted - fits) or SYMMETRIC)
         raise KeySourceError(f"holds a secret of {len(secret)} bytes where at least {least} are needed")
     return KeySet([Key(None, fits, secret)])
+
+
+def _is_key(data: bytes) -> bool:
+    """Whether ``data`` is a key that others may know: as a secret it would let anybody sign."""
+    if b"-----BEGIN " in data or data.startswith((b"ssh-", b"ecdsa-")) or re.search(rb'"kty"\s*:', data):
+        return True
+    for load in (load_der_public_key, x509.load_der_x509_certificate):
+        try:
+            load(data)
+        except _UNREADABLE:
+            continue
+        return True
+    return False
 
 
 def _fits(material: object) -> frozenset[str]:
@@ -197,11 +221,25 @@ def _from_jwk(entry: Any) -> Key | None:
 
 
 def _public_part(entry: Mapping[str, Any]) -> object:
-    read, members = _MEMBERS[entry["kty"]]
-    if all(name in entry for name in members):
-        return read({"kty": entry["kty"], **{name: entry[name] for name in members}})
+    """The public key of an entry; raises what is in `_UNREADABLE`.
+
+    Coordinates without their leading zeros are taken, as some libraries write them; a point that is
+    not on its curve is not.
+    """
+    kind = entry["kty"]
+    if kind == "RSA" and "n" in entry:
+        return RSAPublicNumbers(_number(entry["e"]), _number(entry["n"])).public_key()
+    if kind == "EC" and "x" in entry:
+        curve = _NAMED_CURVES[entry["crv"]]()
+        return EllipticCurvePublicNumbers(_number(entry["x"]), _number(entry["y"]), curve).public_key()
+    if kind == "OKP" and "x" in entry:
+        return _NAMED_EDWARDS[entry["crv"]].from_public_bytes(base64url_decode(entry["x"]))
     # Some sets give a key by its certificate alone. Its dates are the issuer's business: the set is.
     return x509.load_der_x509_certificate(base64.b64decode(entry["x5c"][0], validate=True)).public_key()
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(base64url_decode(text), "big")
 
 
 def _from_pem_entry(key_id: str, pem: Any) -> Key | None:

@@ -204,7 +204,7 @@ def test_a_secret_verifies_what_it_is_long_enough_for(length: int, wanted: set[s
         (SECRET[:31], set(), "31 bytes where at least 32"),
         (SECRET[:31] + b"\n", {"HS256"}, "31 bytes where at least 32"),
         (SECRET[:63], {"HS256", "HS512"}, "63 bytes where at least 64"),
-        (b"", set(), "nothing"),
+        (b"", set(), "no shared secret"),
         (b" " * 64, set(), "no shared secret"),
         (b'{"kty": "oct", "k": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}', set(), "JWK"),
     ],
@@ -218,7 +218,9 @@ def test_a_secret_that_is_too_short_or_no_secret_is_refused(data: bytes, wanted:
 
 def test_a_public_key_is_no_secret() -> None:
     """The file that would make algorithm confusion real is refused at start, as PEM and as DER."""
-    for data in (signing_key().pem, signing_key().der, signing_key().certificate):
+    key = signing_key()
+    ssh = key.public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    for data in (key.pem, key.der, key.certificate, ssh):
         with pytest.raises(KeySourceError, match="asymmetric"):
             parse_secret(data, frozenset())
 

@@ -684,6 +684,7 @@ def test_after_a_fork_everything_goes_on(server: JwksServer) -> None:
     """The child verifies with the keys it has and reads on."""
     with verifying(from_server(server, age=0.05)) as verifier:
         assert verifier.verify(GOOD[0]).verified
+        reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             code = 1
@@ -691,9 +692,13 @@ def test_after_a_fork_everything_goes_on(server: JwksServer) -> None:
                 verifier.after_fork()
                 fresh = RSA.sign(claims(jti="child"), kid="rsa")
                 if verifier.verify(GOOD[0]).verified and verifier.verify(fresh).verified:
+                    os.write(writer, b"!")
                     code = 0 if eventually(lambda: not verifier.verify(fresh).verified) else 2
             finally:
                 os._exit(code)
+        os.close(writer)
+        with os.fdopen(reader, "rb") as pipe:
+            assert pipe.read(1) == b"!"
         server.body = jwks(EC.jwk("ec"))
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
