@@ -65,7 +65,8 @@ def load(port: int, answered: list[str], stop: threading.Event, name: str) -> No
             connection.getresponse().read()
             answered.append(f"{name}-{number}")
         except (OSError, http.client.HTTPException):
-            return
+            break
+    connection.close()
 
 
 def received(root: Path) -> list[tuple[str, str]]:

@@ -12,21 +12,18 @@ import orjson
 
 from ..errors import EvidenceError, KeySourceError, RecordError
 from ..evidence import heads
-from ..evidence.copies import Copy
 from ..evidence.heads import SignedHead
 from ..evidence.proof import Trust
 from ..evidence.signing import PublicKey
 from ..evidence.verdict import Place, Report, iso
 from ..evidence.verify import judge
-from ..sources.exports import read_exports
-from ..sources.spool import read_spool, read_stream
-from ..spool.segment import SUFFIX
+from ..sources import inputs
 
 _SHOWN = 10
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--key", "keys", multiple=True, type=click.Path(path_type=Path), help="A PEM key whose heads count; pins."
 )
@@ -44,6 +41,9 @@ def verify(
 ) -> None:
     """Verify audit records offline: a spool directory, or files that a receiver or store wrote.
 
+    Several paths are judged together: exported files are one copy, each spool another, and a record
+    that one copy has and the other should have is found missing. "-" reads an export from standard input.
+
     Exit code 0: valid. 1: invalid, the first bad record is named. 2: incomplete, what is here cannot
     be proved either way, or there is nothing to verify.
     """
@@ -51,7 +51,7 @@ def verify(
         pins = {key.key_id: key for key in map(_key, keys)}
         stored = [found for path in held for found in _heads(path)]
         with _progress(paths, show=not (quiet or as_json)) as advance:
-            copies = _copies(paths, advance)
+            copies = inputs.read(paths, advance)
     except (EvidenceError, KeySourceError) as error:
         click.echo(f"jwt-audit: {error}", err=True)
         sys.exit(2)
@@ -80,27 +80,6 @@ def _heads(path: Path) -> Iterator[tuple[SignedHead, Place]]:
         raise EvidenceError(f"--head {path}: no file of signed heads") from error
 
 
-def _copies(paths: tuple[Path, ...], advance: Callable[[int], None]) -> list[Copy]:
-    copies, files = [], []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-        elif (path / "streams").is_dir():
-            copies.append(read_spool(path, advance))
-        elif (path / "heads").exists() or any(path.glob(f"*{SUFFIX}")):
-            copies.append(read_stream(path, advance))
-        else:
-            files.extend(_exports(path))
-    if files:
-        copies.append(read_exports(files, advance))
-    return copies
-
-
-def _exports(directory: Path) -> list[Path]:
-    """The files of a directory that may hold log records; what the sink wrote of traces holds none."""
-    return sorted(path for path in directory.glob("*.json*") if path.is_file() and path.name != "traces.jsonl")
-
-
 @contextmanager
 def _progress(paths: tuple[Path, ...], *, show: bool) -> Iterator[Callable[[int], None]]:
     if not (show and sys.stderr.isatty()):
@@ -109,11 +88,9 @@ def _progress(paths: tuple[Path, ...], *, show: bool) -> Iterator[Callable[[int]
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-    total = sum(file.stat().st_size for file in files)
     columns = ("reading", BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading", total=total)
+        task = progress.add_task("reading", total=inputs.size(paths))
         yield lambda size: progress.advance(task, size)
 
 

@@ -27,6 +27,8 @@ class Copy:
         """What an export shows of each stream's resource."""
         self.removed: list[tuple[SignedHead, Place]] = []
         """Last heads of streams that retention removed whole, as a file says that nobody signed."""
+        self.taken = 0
+        """Records and heads that an export held, duplicates among them."""
         self.other_records = 0
         self._ids: set[bytes] = set()
 

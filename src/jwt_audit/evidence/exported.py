@@ -43,6 +43,7 @@ class Exported:
 
 def take(copy: Copy, record: Exported, place: Place) -> None:
     """Put an exported record or head into the copy."""
+    copy.taken += 1
     try:
         if record.canonical is None:
             _take_rebuilt(copy, record, place)

@@ -51,8 +51,11 @@ def judge(copies: Sequence[Copy], trust: Trust | None = None, *, held: Heads = (
     for copy in copies:
         for finding in copy.findings.kept:
             findings.add(finding)
-    if not any(copy.records for copy in copies):
-        findings.add(Finding(Verdict.INCOMPLETE, "nothing", "there is no audit record to verify"))
+        if not copy.records and not any(finding.kind == "nothing" for finding in copy.findings.kept):
+            detail = "there is no audit record to verify"
+            findings.add(Finding(Verdict.INCOMPLETE, "nothing", detail, Place(copy.source)))
+    if not copies:
+        findings.add(Finding(Verdict.INCOMPLETE, "nothing", "there is nothing to verify"))
     keys = sorted({report.key_id for report in reports if report.key_id is not None})
     if not trust.pins and len(keys) > 1:
         detail = f"the streams embed {len(keys)} different keys: pin those that you know with --key"

@@ -111,11 +111,13 @@ class StreamReader:
             form = record_form(line.payload, line.digest, carry=self._carry)
             event = form["event_name"]
             number = int(form["attributes"][attr.NUMBER]["intValue"])
-            if number > batch.number or line.digest not in self._digests_before(path):
-                record_id = form["attributes"][attr.RECORD_ID]["stringValue"]
-                fragment = self._encoder.record(form)
-                if not batch.add(Item(fragment, number, line.digest, event, record_id, line.payload)):
-                    return False
+            if number <= batch.number and line.digest in self._digests_before(path):
+                batch.offset = line.end  # it was sent from the segment before
+                return True
+            record_id = form["attributes"][attr.RECORD_ID]["stringValue"]
+            fragment = self._encoder.record(form)
+            if not batch.add(Item(fragment, number, line.digest, event, record_id, line.payload)):
+                return False
         except (RecordError, KeyError, TypeError, ValueError) as error:
             raw = b"%b\t%b\n" % (line.payload, line.digest.encode("ascii"))
             if not _same_again(path, line.start, raw):

@@ -42,7 +42,7 @@ _UNSIGNED = frozenset(
         FieldDescriptor.TYPE_FIXED32,
     }
 )
-_SPECIAL_FLOATS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_SPECIAL_FLOATS = ("NaN", "Infinity", "-Infinity")
 
 
 class BadRequestError(JWTAuditError):

@@ -1,59 +1,143 @@
-"""Exported files: what the sink, a collector's file exporter or a store's query wrote.
+"""Exported files: what the sink, the Collector's file exporter or a store's query wrote.
 
-A file is a stream of JSON values, not of lines: two may stand on one line, and a kill leaves a torn one.
+By content, not by name: a stream of JSON values (OTLP or a store's own form), OTLP/protobuf, each
+also compressed with gzip. Nothing is passed over in silence: bytes that are no value are a finding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import gzip
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from ..errors import EvidenceError
 from ..evidence.copies import Copy
 from ..evidence.exported import take
 from ..evidence.verdict import Place, Verdict
-from . import otlp, stores
+from . import otlp, protobuf, stores
 from .values import Unread, values
 
 Advance = Callable[[int], None]
 
+STDIN = Path("-")
+EXPORT_SUFFIXES = (".json", ".jsonl", ".ndjson", ".gz", ".binpb", ".pb")
 
-def read_exports(paths: list[Path], advance: Advance) -> Copy:
-    """All files together, as one copy. ``advance`` is told the bytes read. Raises EvidenceError."""
-    copy = Copy(", ".join(map(str, paths)), spool=False)
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+_PEEK = 64
+
+
+def read_exports(paths: Sequence[Path], advance: Advance) -> Copy:
+    """What these paths hold together: files, directories of files, ``-`` for standard input.
+
+    ``advance`` is told the bytes read. Raises EvidenceError for what cannot be read or is no export.
+    """
+    copy = Copy(str(paths[0]) if len(paths) == 1 else f"{len(paths)} exports", spool=False)
     for path in paths:
-        try:
-            with path.open("rb") as file:
-                _read(copy, _told(file, advance), str(path))
-        except OSError as error:
-            raise EvidenceError(f"cannot read {path} ({error.strerror})") from error
+        before = copy.taken
+        for name in export_files(path) if path.is_dir() else [path]:
+            try:
+                if name == STDIN:
+                    _read_export(copy, "standard input", sys.stdin.buffer, advance)
+                else:
+                    with name.open("rb") as file:
+                        _read_export(copy, str(name), file, advance)
+            except OSError as error:
+                raise EvidenceError(f"cannot read {name} ({error.strerror or error})") from error
+        if copy.taken == before:
+            copy.add(Verdict.INCOMPLETE, "nothing", "it holds no audit record", Place(str(path)))
     copy.close()
     return copy
 
 
-def _told(file: BinaryIO, advance: Advance) -> Iterator[bytes]:
-    for raw in file:
-        advance(len(raw))
-        yield raw
+def export_files(path: Path) -> list[Path]:
+    """The exported files of a directory, by their names' ends; rotated ones of the Collector keep theirs."""
+    return sorted(one for one in path.iterdir() if one.is_file() and one.name.endswith(EXPORT_SUFFIXES))
 
 
-def _read(copy: Copy, lines: Iterator[bytes], source: str) -> None:
-    for item in values(lines, source):
-        if isinstance(item, Unread):
-            _unread(copy, item)
-            continue
-        value, place = item
-        for record in otlp.records(value) if otlp.is_otlp(value) else stores.records(value):
-            if record is None:
-                copy.other_records += 1
-            else:
-                take(copy, record, place)
-
-
-def _unread(copy: Copy, item: Unread) -> None:
-    if item.torn:
-        detail = f"{item.size} bytes of a value that was not written whole"
-        copy.add(Verdict.VALID, "torn", detail, Place(item.place.source, item.place.line, item.place.offset))
+def _read_export(copy: Copy, source: str, opened: BinaryIO, advance: Advance) -> None:
+    file = cast("BufferedReader", opened)
+    start = file.peek(_PEEK)
+    if start.startswith(_ZSTD):
+        raise EvidenceError(f"{source} is compressed with zstd: give it as zstd -dc FILE | jwt-audit verify -")
+    if start.startswith(_GZIP):
+        file = cast("BufferedReader", gzip.GzipFile(fileobj=opened))
+        try:
+            start = file.peek(_PEEK)
+        except _DAMAGED:
+            start = b""
+            _tell_damaged(copy, source)
+    text = start.lstrip()
+    if not text:
+        return
+    if text[:1] in (b"{", b"[") and (len(text) == 1 or text[1] in b'"{[ \n\r\t]}'):
+        _take_values(copy, values(_told(file, copy, source, advance), source))
+    elif start[0] in (0x00, 0x0A):
+        _take_values(copy, _messages(b"".join(_told(file, copy, source, advance)), source))
     else:
-        copy.add(Verdict.INVALID, "garbage", f"{item.size} bytes are no JSON value", item.place)
+        raise EvidenceError(f"{source} is no export: neither JSON nor OTLP (of a spool give the directory)")
+
+
+def _tell_damaged(copy: Copy, source: str) -> None:
+    copy.add(Verdict.INCOMPLETE, "unreadable", "the compressed file is damaged or ends too early", Place(source))
+
+
+def _told(lines: Iterable[bytes], copy: Copy, source: str, advance: Advance) -> Iterator[bytes]:
+    """The lines, with the progress told; a compressed file that ends too early is a finding."""
+    try:
+        for line in lines:
+            yield line
+            advance(len(line))
+    except _DAMAGED:
+        _tell_damaged(copy, source)
+
+
+def _messages(data: bytes, source: str) -> Iterator[tuple[Any, Place] | Unread]:
+    """OTLP/protobuf: one request, or requests with their length in four bytes before (the Collector's files)."""
+    if data[0] == 0x0A:
+        try:
+            yield protobuf.request(data), Place(source, offset=0)
+        except ValueError as error:
+            raise EvidenceError(f"{source} is no export: neither JSON nor OTLP") from error
+        return
+    offset = 0
+    while offset < len(data):
+        end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
+        place = Place(source, offset=offset)
+        if end > len(data) or len(data) - offset < 4:
+            yield Unread(place, len(data) - offset, torn=True)
+            return
+        try:
+            yield protobuf.request(data[offset + 4 : end]), place
+        except ValueError:
+            yield Unread(place, end - offset, torn=False)
+        offset = end
+
+
+def _take_values(copy: Copy, found: Iterable[tuple[Any, Place] | Unread]) -> None:
+    for one in found:
+        if isinstance(one, Unread):
+            _tell_unread(copy, one)
+            continue
+        value, place = one
+        try:
+            for record in otlp.records(value) if otlp.is_otlp(value) else stores.records(value):
+                if record is None:
+                    copy.other_records += 1
+                else:
+                    take(copy, record, place)
+        except ValueError:
+            copy.add(Verdict.INCOMPLETE, "unreadable", "the value is not in the form of OTLP logs", place)
+
+
+def _tell_unread(copy: Copy, unread: Unread) -> None:
+    if unread.torn:
+        detail = f"{unread.size} bytes of a value that was never whole are set aside (a kill leaves such)"
+        copy.add(Verdict.VALID, "torn", detail, unread.place)
+    else:
+        detail = f"{unread.size} bytes are no JSON value: a record may be in them"
+        copy.add(Verdict.INCOMPLETE, "unreadable", detail, unread.place)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,8 +13,7 @@ from ..evidence.streams import Chain
 from ..evidence.verdict import Place, Verdict
 from ..spool.segment import MAX_LINE, segment_index
 from ..spool.spool import SEGMENT_BYTES, STREAM_ID, Stream, streams
-
-Advance = Callable[[int], None]
+from .exports import Advance
 
 _BUFFER = 2**20
 _LARGEST = 2 * SEGMENT_BYTES

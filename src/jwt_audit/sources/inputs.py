@@ -1,0 +1,49 @@
+"""What a path holds, by its content: a spool, one stream of a spool, or exported files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from ..errors import EvidenceError
+from ..evidence.copies import Copy
+from ..spool.segment import SUFFIX
+from .exports import EXPORT_SUFFIXES, STDIN, Advance, export_files, read_exports
+from .spool import read_spool, read_stream
+
+
+def read(paths: Sequence[Path], advance: Advance) -> list[Copy]:
+    """The copies that these paths hold: each spool is one, all exported files together are one.
+
+    ``advance`` is told the bytes read. Raises EvidenceError for a path that cannot be read as either.
+    """
+    spools: list[Callable[[], Copy]] = []
+    exports: list[Path] = []
+    for path in dict.fromkeys(paths):
+        if path == STDIN or path.is_file() or path.is_fifo():
+            exports.append(path)
+        elif not path.is_dir():
+            raise EvidenceError(f"there is no {path}")
+        elif (path / "streams").is_dir():
+            spools.append(partial(read_spool, path, advance))
+        elif (path / "heads").is_file() or any(path.glob(f"*{SUFFIX}")):
+            spools.append(partial(read_stream, path, advance))
+        elif export_files(path):
+            exports.append(path)
+        else:
+            raise EvidenceError(f"{path} is neither a spool nor does it hold exported files")
+    # Exports first: a spool that grows meanwhile is then never behind what it has already delivered.
+    copies = [read_exports(exports, advance)] if exports else []
+    return copies + [read_one() for read_one in spools]
+
+
+def size(paths: Iterable[Path]) -> int:
+    """Bytes that `read` will tell of, as far as can be known before."""
+    total = 0
+    for path in paths:
+        for one in path.rglob("*") if path.is_dir() else [path]:
+            counts = one is path or one.name == "heads" or one.name.endswith((SUFFIX, *EXPORT_SUFFIXES))
+            if counts and one.is_file():
+                total += one.stat().st_size
+    return total
