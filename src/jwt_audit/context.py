@@ -8,7 +8,7 @@ ever enters baggage.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import Any
@@ -30,7 +30,7 @@ class Request:
 
     ``started`` is wall-clock nanoseconds since the epoch, ``clock`` monotonic nanoseconds. ``span``
     is the server span once one is known (opaque here); ``trace_id`` and ``span_id`` are lowercase
-    hex. ``on_identity`` is called when the identity becomes known after the span was started.
+    hex. ``on_identity`` is called with the identity of before when another takes its place.
     """
 
     __slots__ = (
@@ -39,10 +39,13 @@ class Request:
         "client",
         "clock",
         "error_type",
+        "headers",
         "id",
         "identity",
+        "judged",
         "kind",
         "method",
+        "observed",
         "on_identity",
         "path",
         "peer",
@@ -72,8 +75,14 @@ class Request:
         self.user_agent: str | None = None
         self.authorization: tuple[str, ...] = ()
         """The header values that may hold the token; in memory only, emptied when the request is done."""
+        self.headers: Callable[[], Iterable[str]] | None = None
+        """The values of all request headers, as they came; in memory only, None when the request is done."""
         self.identity: Identity = ABSENT
-        self.on_identity: Callable[[Request], None] | None = None
+        self.judged = False
+        """Whether the identity is the verdict on a token under configured keys: then nothing else changes it."""
+        self.observed: Any = None
+        """What `observation` keeps of the tokens that the app verified; None when the request is done."""
+        self.on_identity: Callable[[Request, Identity], None] | None = None
         self.route: str | None = None
         self.status = 0
         """The response's status code; 0 while none was started."""
@@ -91,9 +100,16 @@ class Request:
 
     def identify(self, identity: Identity) -> None:
         """Set who makes the request, and tell the stampers."""
-        self.identity = identity
+        before, self.identity = self.identity, identity
         if self.on_identity is not None:
-            self.on_identity(self)
+            self.on_identity(self, before)
+
+    def forget(self) -> None:
+        """The request is done: let go of all that held a token."""
+        self.phase = Phase.DONE
+        self.authorization = ()
+        self.headers = None
+        self.observed = None
 
 
 _current: ContextVar[Request | None] = ContextVar("jwt_audit_request", default=None)
@@ -107,3 +123,7 @@ def current_request() -> Request | None:
 def set_current(request: Request | None) -> None:
     """Make ``request`` current. Not a token to reset: a generator may end in another context."""
     _current.set(request)
+
+
+in_flight: set[Request] = set()
+"""The requests that have begun and not ended, whatever context they run in."""

@@ -147,6 +147,10 @@ class Identity:
 ABSENT = Identity(Status.ABSENT)
 """The identity of a request that carries no token."""
 
+UNDECIDED = Identity(Status.UNVERIFIED, extra=MappingProxyType({attr.JWT_ERROR: Reason.KEYS_UNAVAILABLE.value}))
+"""The identity of a token that only the app can verify, until it does; the reason is for a record alone:
+spans and log records that were written before the app spoke shall not tell a failure."""
+
 
 def refused(reason: Reason, *, extra: Mapping[str, Value] = _NOTHING) -> Identity:
     """The identity of a request whose token proves nothing, for this reason."""

@@ -169,7 +169,7 @@ def parse_secret(data: bytes, wanted: frozenset[str]) -> KeySet:
     secret = data.removesuffix(b"\n").removesuffix(b"\r")
     if not secret.strip():
         raise KeySourceError("holds no shared secret")
-    if _is_key(secret):
+    if is_key(secret):
         raise KeySourceError("holds an asymmetric key, a certificate or a JWK, which is no shared secret")
     long_enough = frozenset(name for name, least in _SECRET_BYTES.items() if len(secret) >= least)
     fits = (wanted or long_enough) & long_enough
@@ -179,11 +179,11 @@ def parse_secret(data: bytes, wanted: frozenset[str]) -> KeySet:
     return KeySet([Key(None, fits, secret)])
 
 
-def _is_key(data: bytes) -> bool:
+def is_key(data: bytes) -> bool:
     """Whether ``data`` is a key that others may know: as a secret it would let anybody sign."""
     if b"-----BEGIN " in data or data.startswith((b"ssh-", b"ecdsa-")) or re.search(rb'"kty"\s*:', data):
         return True
-    for load in (load_der_public_key, x509.load_der_x509_certificate):
+    for load in (load_der_public_key, x509.load_der_x509_certificate) if data[:1] == b"0" else ():  # an ASN.1 sequence
         try:
             load(data)
         except _UNREADABLE:

@@ -30,7 +30,7 @@ GOOD_SECONDS = 60.0
 BAD_SECONDS = 10.0
 """How long a refusal is used again, so that a flood of one bad token costs little."""
 
-_NO_CREDENTIALS = frozenset(
+NO_CREDENTIALS = frozenset(
     ("dpop+jwt", "logout+jwt", "oauth-authz-req+jwt", "secevent+jwt", "statuslist+jwt", "token-introspection+jwt")
 )
 """Types of JWT that issuers sign with the same keys and that speak for no caller (RFC 8725, 3.12)."""
@@ -161,7 +161,7 @@ def _purpose(jws: Jws, issuer: Issuer) -> Reason | None:
     """What was signed, but not to tell us who calls."""
     typ = jws.header.get("typ")
     kind = typ.lower().removeprefix("application/") if isinstance(typ, str) else None  # RFC 7515, 4.1.9
-    if kind in _NO_CREDENTIALS if issuer.typ is None else kind != issuer.typ.lower().removeprefix("application/"):
+    if kind in NO_CREDENTIALS if issuer.typ is None else kind != issuer.typ.lower().removeprefix("application/"):
         return Reason.TYPE_MISMATCH
     if "iss" in jws.payload and not isinstance(jws.payload["iss"], str):
         return Reason.CLAIM_MISSING

@@ -34,6 +34,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
 
         from .hooks import boundary
         from .hooks.frameworks import classes
+        from .hooks.verifiers import libraries
         from .pipeline import compose
         from .stamp import logs, propagator, spans
 
@@ -49,6 +50,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         logs.install_factory()
         logs.install_processor(logger_provider)
         classes.install()
+        libraries.install()
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002
         from .hooks import boundary

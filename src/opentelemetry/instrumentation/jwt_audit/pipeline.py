@@ -24,19 +24,22 @@ from jwt_audit import api
 from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value, bounded
 from jwt_audit.config import PREFIX, Config, load, sdk_disabled
-from jwt_audit.context import Request
+from jwt_audit.context import Request, in_flight
 from jwt_audit.diagnostics import tell
 from jwt_audit.errors import JWTAuditError, KeySourceError, SpoolError
 from jwt_audit.evidence.canonical import wrap
 from jwt_audit.evidence.record import Record, request_record, system_record
 from jwt_audit.evidence.signing import Signer
-from jwt_audit.identity import ABSENT, Reason, refused
+from jwt_audit.identity import ABSENT, UNDECIDED, Identity, Reason, refused
+from jwt_audit.observation import Observation
 from jwt_audit.recorder import Receipt, Recorder
 from jwt_audit.ship.http import Endpoint
 from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool
+from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.extract import bearer
 from jwt_audit.tokens.issuers import single_issuer
+from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 
 FIRST_KEYS_SECONDS = 2.0
@@ -59,6 +62,7 @@ class Pipeline:
         self._exact = frozenset(path for path in config.excluded_paths if not path.endswith("/*"))
         self._prefixes = tuple(path[:-1] for path in config.excluded_paths if path.endswith("/*"))
         self._verifier = self._make_verifier()
+        self.observation = self._make_observation()
         self._keys_deadline = 0.0
         self._forget()
         self._failing = False
@@ -114,6 +118,9 @@ class Pipeline:
             shipper.abandon()
         if self._verifier is not None:
             self._verifier.after_fork()
+        if self.observation is not None:
+            self.observation.after_fork()
+        in_flight.clear()
 
     # Tokens
 
@@ -141,6 +148,34 @@ class Pipeline:
             return None
         return None if issuers is None else TokenVerifier(issuers, now=time.time)
 
+    def _make_observation(self) -> Observation | None:
+        """How the app's own verification counts: by itself without keys of ours, else to choose a token for them.
+
+        With wrong settings it does not count either: they may have been meant to forbid it.
+        """
+        config = self.config
+        if self._verifier is not None:
+            return Observation(self._chosen)
+        if not config.token_settings_ok or config.jwks or config.public_key or config.secret_file:
+            return None
+        tokens = AppTokens(
+            now=time.time,
+            leeway=config.leeway,
+            subject=map(Claim.named, config.subject_claim),
+            session=map(Claim.named, config.session_claim),
+            mapping=((Claim.named(name), attribute) for name, attribute in config.claims),
+            issuer=config.issuer,
+            audience=config.audience,
+            algorithms=config.algorithms,
+        )
+        return Observation(tokens.judge)
+
+    def _chosen(self, seen: Verification) -> Identity | None:
+        """Our verdict on a token that the app has accepted, where the request shows us none or several."""
+        if self._verifier is None or seen.reason is not None or not seen.signed:
+            return None
+        return self._verifier.verify(seen.token)
+
     def keys_ready(self) -> bool:
         """False while the first key fetch is under way and there is still time to wait for it."""
         if self._verifier is None or self._verifier.ready():
@@ -164,10 +199,11 @@ class Pipeline:
         presented = bearer(request.authorization)
         if presented.token is None:
             request.identify(presented.identity or ABSENT)
-        elif self._verifier is None:
-            request.identify(refused(Reason.KEYS_UNAVAILABLE))
-        else:
+        elif self._verifier is not None:
             request.identify(self._verifier.verify(presented.token))
+            request.judged = True
+        else:
+            request.identify(refused(Reason.KEYS_UNAVAILABLE) if self.observation is None else UNDECIDED)
 
     # Records
 

@@ -7,7 +7,8 @@ known only later (a background task that fails) is a second record with the same
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+import functools
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
 from jwt_audit import attributes as attr
@@ -89,11 +90,16 @@ def _read(scope: Scope) -> Request:
     method = scope.get("method") or "GET"
     request = new_request(kind, method, scope.get("path") or "/", wanted.get(b"x-request-id"))
     request.authorization = tuple(authorization)
+    request.headers = functools.partial(_values, scope)
     agent = wanted.get(b"user-agent")
     request.user_agent = None if agent is None else attr.text(agent)
     request.traceparent = wanted.get(b"traceparent")
     request.peer = _address(scope)
     return request
+
+
+def _values(scope: Scope) -> Iterator[str]:
+    return (value.decode("latin-1") for _, value in scope.get("headers") or ())
 
 
 def _address(scope: Scope) -> str | None:

@@ -17,12 +17,13 @@ from uuid import uuid4
 from opentelemetry.context import Context
 
 from jwt_audit.attributes import text
-from jwt_audit.context import Phase, Request, current_request, set_current
+from jwt_audit.context import Phase, Request, current_request, in_flight, set_current
 from jwt_audit.diagnostics import tell
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from ..pipeline import Pipeline
+from ..stamp.late import restamp
 from ..stamp.propagator import REQUEST_KEY
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
@@ -69,6 +70,8 @@ def enter(request: Request) -> Token[Context]:
     inherited = current_request()
     base = otel_context.get_current() if inherited is None else Context()
     set_current(request)
+    request.on_identity = restamp
+    in_flight.add(request)
     span = trace.get_current_span(base)
     if span.is_recording() and getattr(span, "kind", None) is trace.SpanKind.SERVER:
         adopt(request, span)
@@ -78,8 +81,8 @@ def enter(request: Request) -> Token[Context]:
 
 def leave(request: Request, token: Token[Context], *, forget: bool) -> None:
     """The request is over. ``forget`` where the thread serves others next; a task just ends."""
-    request.phase = Phase.DONE
-    request.authorization = ()
+    request.forget()
+    in_flight.discard(request)
     otel_context.detach(token)
     if forget:
         set_current(None)

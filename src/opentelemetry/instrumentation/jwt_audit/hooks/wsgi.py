@@ -8,6 +8,7 @@ exist.)
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Token
 from typing import Any, cast
@@ -49,12 +50,18 @@ def _read(environ: Environ) -> Request:
     request = new_request("http", environ.get("REQUEST_METHOD", "GET"), path or "/", environ.get("HTTP_X_REQUEST_ID"))
     authorization = environ.get("HTTP_AUTHORIZATION")
     request.authorization = () if authorization is None else (authorization,)
+    request.headers = functools.partial(_values, environ)
     agent = environ.get("HTTP_USER_AGENT")
     request.user_agent = None if agent is None else attr.text(agent)
     request.traceparent = environ.get("HTTP_TRACEPARENT")
     address = environ.get("REMOTE_ADDR")
     request.peer = request.client = attr.text(address, 256) if address else None
     return request
+
+
+def _values(environ: Environ) -> Iterator[str]:
+    # A copy of the items: the app may be changing its environ meanwhile, in another thread.
+    return (value for name, value in list(environ.items()) if name.startswith("HTTP_"))
 
 
 class _Boundary:

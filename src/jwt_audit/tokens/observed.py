@@ -1,0 +1,153 @@
+"""What the app's own verification of a token proves: the rules of observation.
+
+Invariants:
+- Pure: the clock is given.
+- A library's word is taken for the signature alone, and only where it checked one by an algorithm
+  that can prove something. Form, time and the meaning of claims are judged here, from the token's
+  own bytes: joserfc and Authlib return the claims of an expired token, any library can be told to
+  look away, and Authlib takes ``none`` for an algorithm.
+- What an app merely decodes, with the signature unchecked, says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from math import inf
+from typing import Any
+
+from ..identity import Identity, Reason, refused
+from . import claims
+from .cache import Cache, Result
+from .claims import Claim
+from .jwks import KNOWN, SYMMETRIC, is_key
+from .jws import Jws, TokenRefusedError, parse
+from .verify import NO_CREDENTIALS
+
+BY_APP = "app"
+"""The value of ``jwt.verified_by`` for what was observed."""
+KEPT_SECONDS = 60.0
+"""How long what a token's claims give is used again; the app verifies each time all the same."""
+
+_KEY_PARTS = ("raw_value", "raw_key", "prepared_key", "key", "keys")
+"""Where the key objects of joserfc, Authlib, python-jose and PyJWT hold their bytes, and sets their keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a library did with a token on the app's behalf.
+
+    ``signed`` says whether it was to check the signature, ``keys`` what it was given for
+    that, ``reason`` why it refused the token, None where it accepted it.
+    """
+
+    token: str
+    signed: bool
+    keys: tuple[object, ...] = ()
+    reason: Reason | None = None
+
+
+class AppTokens:
+    """Judges what the app's libraries did. Safe from many threads.
+
+    ``now`` gives seconds since the epoch, ``leeway`` is in seconds. ``issuer``, ``audience`` and
+    ``algorithms``, where given, narrow what the app accepts; they never widen it.
+    """
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], float],
+        leeway: float,
+        subject: Iterable[Claim],
+        session: Iterable[Claim],
+        mapping: Iterable[tuple[Claim, str]] = (),
+        issuer: str | None = None,
+        audience: Iterable[str] = (),
+        algorithms: Iterable[str] = (),
+        cache_size: int = 4096,
+    ) -> None:
+        self._now = now
+        self._leeway = leeway
+        self._who = {"subject": tuple(subject), "session": tuple(session)}
+        self._mapping = tuple(mapping)
+        self._issuer = issuer
+        self._audience = frozenset(audience)
+        self._algorithms = frozenset(algorithms) or KNOWN
+        if "EdDSA" in self._algorithms:
+            self._algorithms |= {"Ed25519", "Ed448"}  # RFC 9864 gives them names of their own
+        self._kept = Cache(cache_size)
+
+    def judge(self, seen: Verification) -> Identity | None:
+        """Who the caller is after this, or why that is not proved; None where it says nothing. Raises nothing."""
+        now = self._now()
+        confused = any(map(is_key, _secrets(seen.keys)))
+        digest = sha256(seen.token.encode("utf-8", "replace") + (b"!" if confused else b"")).digest()
+        if seen.signed and seen.reason is None:
+            found = self._kept.get(digest)
+            if found is not None and found.holds(now):
+                return found.identity
+        try:
+            jws = parse(seen.token)
+        except TokenRefusedError as error:
+            # Also where no signature was to be checked: many look into a token first and give up there.
+            return refused(error.reason, extra=error.claimed) if seen.signed or seen.reason else None
+        typ = jws.header.get("typ")
+        if not seen.signed or (isinstance(typ, str) and typ.lower().removeprefix("application/") in NO_CREDENTIALS):
+            return None
+        try:
+            identity, until = self._examined(jws, seen.reason, confused, now)
+        except TokenRefusedError as error:
+            return refused(error.reason, extra=jws.claimed)
+        if identity.verified:
+            self._kept.put(digest, Result(identity, min(until, now + KEPT_SECONDS)))
+        return identity
+
+    def after_fork(self) -> None:
+        """In a forked child: what was known is kept."""
+        self._kept.after_fork()
+
+    def _examined(self, jws: Jws, reason: Reason | None, confused: bool, now: float) -> tuple[Identity, float]:
+        if jws.algorithm not in self._algorithms:  # "none" is in no list
+            raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED)
+        if confused and jws.algorithm in SYMMETRIC:  # anybody has the public key, and could have signed with it
+            raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED)
+        if reason not in (None, Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.MALFORMED):
+            raise TokenRefusedError(reason)
+        start, end, expires_at = claims.times(jws.payload, self._leeway)
+        if reason is Reason.EXPIRED:
+            return claims.expired(jws.payload, claimed=jws.claimed, **self._who), inf
+        if reason is not None:  # no other form is malformed here, so that is not why the app refused it
+            raise TokenRefusedError(reason if reason is Reason.NOT_YET_VALID else Reason.REJECTED_BY_APP)
+        self._narrow(jws.payload)
+        if start is not None and now < start:
+            raise TokenRefusedError(Reason.NOT_YET_VALID)
+        if end is not None and now >= end:
+            return claims.expired(jws.payload, claimed=jws.claimed, **self._who), inf
+        identity = claims.verified(jws.payload, mapping=self._mapping, expires_at=expires_at, **self._who)
+        return replace(identity, verified_by=BY_APP), inf if end is None else end
+
+    def _narrow(self, payload: Mapping[str, Any]) -> None:
+        issuer = payload.get("iss")
+        if issuer is not None and not isinstance(issuer, str):
+            raise TokenRefusedError(Reason.CLAIM_MISSING)
+        if self._issuer is not None and issuer != self._issuer:
+            raise TokenRefusedError(Reason.ISSUER_MISMATCH)
+        if self._audience and not claims.audience_matches(payload, self._audience):
+            raise TokenRefusedError(Reason.AUDIENCE_MISMATCH)
+
+
+def _secrets(keys: Iterable[object], depth: int = 4) -> Iterator[bytes]:
+    """Every text or bytes within ``keys`` that a library may have used as a shared secret."""
+    for key in keys:
+        if isinstance(key, (str, bytes)):
+            yield key.encode("utf-8", "replace") if isinstance(key, str) else key
+        elif depth and isinstance(key, Mapping):
+            # A JWK says itself what it is; other mappings lead from names to keys or are sets of them.
+            if "kty" not in key:
+                yield from _secrets(key.values(), depth - 1)
+        elif depth and isinstance(key, (list, tuple, set, frozenset)):
+            yield from _secrets(key, depth - 1)
+        elif depth and key is not None:
+            yield from _secrets((getattr(key, name, None) for name in _KEY_PARTS), depth - 1)
