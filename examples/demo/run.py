@@ -69,7 +69,7 @@ class Issuer:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         parts = self.token("ceo").split(".")
-        none = ".".join([_b64(b'{"alg":"none"}'), parts[1], ""])
+        none = ".".join([_b64(b'{"alg":"none","kid":"k1"}'), parts[1], ""])
         signed = _b64(b'{"alg":"HS256","kid":"k1"}') + "." + parts[1]
         confused = signed + "." + _b64(hmac.new(pem, signed.encode(), hashlib.sha256).digest())
         other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -155,8 +155,7 @@ def run(work: Path, start: Any) -> int:
     start("sink", [str(BIN / "jwt-audit"), "sink", str(work / "sink"), "--port", str(sink_port)], work)
     wait_for(sink_port)
     common = {
-        "OTEL_PYTHON_JWT_AUDIT_JWKS": issuer.url,
-        "OTEL_PYTHON_JWT_AUDIT_ISSUER": ISSUER,
+        "SHOP_JWKS": issuer.url,  # for the apps; the audit is given no key
         "OTEL_PYTHON_JWT_AUDIT_SPOOL": str(work / "spool"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink_port}",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
@@ -190,15 +189,15 @@ def run(work: Path, start: Any) -> int:
     for name, port in apps.items():
         url = f"http://127.0.0.1:{port}"
         for person in ("alice", "bob", "carol"):
-            ask(f"{url}/orders/1", issuer.token(person))
+            ask(f"{url}/orders", issuer.token(person))
             ask(f"{url}/orders/2", issuer.token(person), "DELETE")
             sent["verified"] += 2
-        ask(f"{url}/orders/1", issuer.token("bob", seconds=-600))
+        ask(f"{url}/orders", issuer.token("bob", seconds=-600))
         sent["expired"] += 1
         for token in issuer.forged():
-            ask(f"{url}/orders/1", token)
+            ask(f"{url}/orders", token)
             sent["invalid"] += 1
-        ask(f"{url}/orders/1", None)
+        ask(f"{url}/orders", None)
         ask(f"{url}/boom", None)
         sent["absent"] += 2
         console.print(f"{name}: {sent.total()} requests so far")

@@ -6,12 +6,17 @@ import asyncio
 import itertools
 import json
 import logging
+import os
+import secrets
+import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
+import jwt
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import OAuth2PasswordBearer, OAuth2PasswordRequestForm
+from pwdlib import PasswordHash
 from pydantic import BaseModel, Field
 
 from opentelemetry import trace
@@ -37,7 +42,11 @@ log.setLevel(logging.INFO)
 
 tracer = trace.get_tracer(__name__)
 app = FastAPI(title="Orders")
-signed_in = Depends(HTTPBearer())
+
+passwords = PasswordHash.recommended()
+people = {name: passwords.hash("secret") for name in ("alice", "bob", "carol")}
+secret = os.environ.get("SHOP_SECRET") or secrets.token_hex(32)
+issuer = jwt.PyJWKClient(os.environ["SHOP_JWKS"]) if os.environ.get("SHOP_JWKS") else None
 
 orders: dict[int, dict[str, Any]] = {
     1: {"id": 1, "item": "lamp", "amount": 2},
@@ -51,6 +60,25 @@ class NewOrder(BaseModel):
     amount: int = Field(default=1, ge=1, le=1000)
 
 
+class Token(BaseModel):
+    access_token: str
+    token_type: str
+
+
+def signed_in(token: Annotated[str, Depends(OAuth2PasswordBearer(tokenUrl="token"))]) -> str:
+    """The person: by a token of the shop's own, or of the issuer whose key set SHOP_JWKS names."""
+    try:
+        if issuer is None:
+            return str(jwt.decode(token, secret, algorithms=["HS256"])["sub"])
+        key = issuer.get_signing_key_from_jwt(token)
+        return str(jwt.decode(token, key, algorithms=["RS256"])["sub"])
+    except jwt.PyJWTError as error:
+        raise HTTPException(401, "could not validate credentials", {"WWW-Authenticate": "Bearer"}) from error
+
+
+Person = Annotated[str, Depends(signed_in)]
+
+
 @app.exception_handler(Exception)
 async def unexpected(request: Request, error: Exception) -> JSONResponse:
     log.error("unexpected %s in %s", type(error).__name__, request.scope["route"].path)
@@ -60,6 +88,23 @@ async def unexpected(request: Request, error: Exception) -> JSONResponse:
 @app.get("/healthz")
 async def healthz() -> dict[str, str]:
     return {"status": "ok"}
+
+
+@app.post("/token")
+def sign_in(form: Annotated[OAuth2PasswordRequestForm, Depends()]) -> Token:
+    if issuer is not None:
+        raise HTTPException(404, "sign in at the issuer")
+    if form.username not in people or not passwords.verify(form.password, people[form.username]):
+        raise HTTPException(401, "incorrect username or password", {"WWW-Authenticate": "Bearer"})
+    claims = {"sub": form.username, "sid": secrets.token_hex(8), "exp": int(time.time()) + 1800}
+    return Token(access_token=jwt.encode(claims, secret, "HS256"), token_type="bearer")  # noqa: S106
+
+
+@app.get("/orders")
+def list_orders(person: Person) -> list[dict[str, Any]]:
+    with tracer.start_as_current_span("list orders"):
+        log.info("listing %d orders for %s", len(orders), person)
+        return list(orders.values())
 
 
 @app.get("/orders/{order_id}")
@@ -79,9 +124,9 @@ async def reserve_stock(order: dict[str, Any]) -> None:
 
 
 @app.post("/orders", status_code=201)
-async def create_order(new: NewOrder, _: HTTPAuthorizationCredentials = signed_in) -> dict[str, Any]:
+async def create_order(new: NewOrder, person: Person) -> dict[str, Any]:
     """Runs on the event loop, with a task of its own beside it."""
-    order = {"id": next(next_id), **new.model_dump()}
+    order = {"id": next(next_id), "for": person, **new.model_dump()}
     with tracer.start_as_current_span("store order"):
         orders[order["id"]] = order
         await asyncio.create_task(reserve_stock(order))
@@ -90,7 +135,7 @@ async def create_order(new: NewOrder, _: HTTPAuthorizationCredentials = signed_i
 
 
 @app.delete("/orders/{order_id}")
-async def delete_order(order_id: int, _: HTTPAuthorizationCredentials = signed_in) -> None:
+async def delete_order(order_id: int, _: Person) -> None:
     log.warning("refused to delete order %d", order_id)
     raise HTTPException(403, "orders are kept; only the back office may delete one")
 
