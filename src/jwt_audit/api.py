@@ -13,7 +13,7 @@ from . import attributes as attr
 from .attributes import Value, bounded
 from .context import Request, current_request
 from .errors import JWTAuditError, RecordError
-from .evidence.record import SCHEMA_VERSION, Record, new_id
+from .evidence.record import SCHEMA_VERSION, Record
 from .identity import ABSENT, Identity
 from .recorder import Receipt
 
@@ -79,7 +79,6 @@ def emit(
     identity = ABSENT if request is None else request.identity
     found: dict[str, Value] = dict(identity.audit)
     found.update(_checked(action, target_id, target_type, attributes))
-    found[attr.RECORD_ID] = new_id()
     found[attr.ACTOR_ID] = identity.actor_id
     found[attr.ACTOR_TYPE] = identity.actor.value
     found[attr.OUTCOME] = outcome

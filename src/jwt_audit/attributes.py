@@ -7,6 +7,8 @@ integer of 2^63 or a mixed list would cost the OpenTelemetry exporter the attrib
 
 from __future__ import annotations
 
+import hashlib
+import re
 from datetime import datetime, timezone
 from typing import Any
 
@@ -108,18 +110,46 @@ EVENT_LOST = "audit.records.lost"
 EVENT_HEAD = "audit.head"
 
 MAX_TEXT = 1024
-"""Characters that a string value keeps."""
+"""Characters of a string value; a longer one is cut and ends in the digest of the whole."""
 MAX_ITEMS = 64
 """Items that a list value keeps."""
 
 
+_ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+_CUT = re.compile(r"…sha256:[0-9a-f]{32}\Z")
+_CUT_LENGTH = 40
+_MIN_INJECTIVE = 64
+"""A shorter limit leaves no room for a digest: a cut value ends in an ellipsis there, and names nobody."""
+
+
 def text(value: str, limit: int = MAX_TEXT) -> str:
-    """``value`` bounded and printable: control characters and lone surrogates become escapes."""
-    if len(value) > limit:
-        value = value[: limit - 1] + "…"
-    if value.isprintable():
-        return value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in value)
+    r"""``value`` printable and in at most ``limit`` characters; two different values never become one.
+
+    Control characters and lone surrogates become escapes (``\x0a``, ``\u2028``), and then backslashes
+    too; so do the backslashes of a value that holds what looks like such an escape. What does not fit
+    is cut and ends in ``…sha256:`` and 128 bits of the whole value's digest; so does a value that
+    looks as if it had been cut. ``DOMAIN\alice`` and any other ordinary value stay as they are.
+    """
+    fits = len(value) <= limit
+    if fits and value.isprintable() and not ("\\" in value and _ESCAPE.search(value)):
+        kept = value
+    else:
+        kept = "".join(map(_escaped, value[:limit]))
+    if fits and len(kept) <= limit and not ("…" in value and _CUT.search(value)):
+        return kept
+    if limit < _MIN_INJECTIVE:
+        return kept[: limit - 1] + "…"
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{kept[: limit - _CUT_LENGTH]}…sha256:{digest[:32]}"
+
+
+def _escaped(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    point = ord(character)
+    return f"\\x{point:02x}" if point < 0x100 else f"\\u{point:04x}" if point < 0x10000 else f"\\U{point:08x}"
 
 
 def bounded(value: Any) -> Value | None:

@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from uuid import UUID
 
 from . import attributes as attr
 from .attributes import Value
@@ -35,6 +36,11 @@ KNOWN_STREAMS = 64
 """How many other streams of the spool a stream's first record names."""
 
 _USAGE_TICKS = 16
+
+
+def new_id() -> str:
+    """A fresh ``audit.record.id`` (UUID version 4)."""
+    return str(UUID(bytes=os.urandom(16), version=4))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,13 @@ class Recorder:
         reserve: bool = False,
         on_tick: Callable[[], None] = lambda: None,
         now: Callable[[], int] = time.time_ns,
+        new_id: Callable[[], str] = new_id,
     ) -> None:
         """``signer`` and ``binding`` (the first record's attributes) are asked for at the first record.
 
         ``limit`` is the spool's size in bytes, ``reserve`` keeps disk space back for `append` with
-        ``last_resort``; ``on_tick`` is called after each signed head, outside the lock.
+        ``last_resort``; ``on_tick`` is called after each signed head, outside the lock. ``now`` (ns since the
+        epoch) and ``new_id`` (of each record) are all it knows of time and chance.
         """
         self._spool = spool
         self._signer_source = signer
@@ -73,6 +81,7 @@ class Recorder:
         self._reserve = reserve
         self._on_tick = on_tick
         self._now = now
+        self._new_id = new_id
         self._lock = threading.Lock()
         self._writer: StreamWriter | None = None
         self._signer: Signer | None = None
@@ -105,6 +114,8 @@ class Recorder:
         not take it (full, gone, closed): the record is then counted as lost, unless it is tried
         again with ``last_resort``, which draws on the reserve.
         """
+        if attr.RECORD_ID not in record.attributes:  # a record that is tried again keeps its id
+            record.attributes[attr.RECORD_ID] = self._new_id()
         with self._lock:
             try:
                 if self._closed:
@@ -143,6 +154,9 @@ class Recorder:
             self._tick.set()
         return Receipt(str(record.attributes[attr.RECORD_ID]), position.hash, position.stream_id, position.number)
 
+    def _own(self, event: str, attributes: Mapping[str, Value], body: str, now: int) -> Record:
+        return system_record(event, now=now, attributes={attr.RECORD_ID: self._new_id(), **attributes}, body=body)
+
     def _open(self) -> None:
         """Begin the stream: directory, lock, first record. Nothing is left open where that fails."""
         if time.monotonic() < self._open_again:
@@ -163,7 +177,7 @@ class Recorder:
         if known:
             binding[attr.STREAM_KNOWN] = known
         try:
-            first = system_record(attr.EVENT_STREAM_START, now=now, attributes=binding, body="audit stream started")
+            first = self._own(attr.EVENT_STREAM_START, binding, "audit stream started", now)
             self._write(first, last_resort=False)
         except BaseException:
             self._writer = None
@@ -181,7 +195,7 @@ class Recorder:
         count = self._lost
         found: dict[str, Value] = {attr.LOST_COUNT: count, attr.OUTCOME: "failure"}
         body = f"{count} audit records could not be written before this one"
-        self._write(system_record(attr.EVENT_LOST, now=self._now(), attributes=found, body=body), last_resort)
+        self._write(self._own(attr.EVENT_LOST, found, body, self._now()), last_resort)
         self._lost -= count
 
     def on_durable(self, number: int, call: Callable[[bool], None]) -> None:
@@ -289,9 +303,7 @@ class Recorder:
                 if self._writer is not None:
                     if self._lost:
                         self._tell_lost(last_resort=True)
-                    last = system_record(
-                        attr.EVENT_STREAM_END, now=self._now(), attributes={}, body="audit stream ended"
-                    )
+                    last = self._own(attr.EVENT_STREAM_END, {}, "audit stream ended", self._now())
                     self._write(last, last_resort=True, end=True)
             except (OSError, SpoolError, RecordError) as error:
                 tell(f"the audit stream could not be ended: {error}", once="end")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -52,11 +54,17 @@ class LiveStream:
         signer: Signer | None = None,
         stream_id: str | None = None,
         resource: dict[str, Value] | None = None,
+        now: int | None = None,
+        known: list[str] | None = None,
     ) -> None:
+        """With ``signer``, ``stream_id`` and ``now`` given, every byte is the same each time.
+
+        ``known`` are the streams that the start record names: ``id number hash`` or ``id 0``.
+        """
         serial = next(_streams)
         self.signer = signer or Signer.generate()
         self.id = stream_id or f"20261125T120000Z-{serial:06d}"
-        self.now = START + serial * 1_000_000_000_000
+        self.now = START + serial * 1_000_000_000_000 if now is None else now
         self.writer = Spool(root).open_stream(self.id)
         self.path = self.writer.path
         self.position = chain.Position(self.id)
@@ -73,6 +81,7 @@ class LiveStream:
                 attr.STREAM_CONFIG: "0" * 64,
                 attr.STREAM_HOST: "test-host",
                 attr.STREAM_PID: 4711,
+                **({attr.STREAM_KNOWN: known} if known else {}),
             },
             "stream started",
         )
@@ -80,10 +89,15 @@ class LiveStream:
     def append(self, record: Record, *, end: bool = False) -> str:
         """Chain and write one record; its hash."""
         self.now += 1_000_000
+        record.attributes.setdefault(attr.RECORD_ID, self.record_id(self.position.number + 1))
         data, self.position = chain.link(record, self.position, now=self.now, end=end)
         self.writer.append(data, self.position.hash)
         self.lines.append((data, self.position.hash))
         return self.position.hash
+
+    def record_id(self, number: int) -> str:
+        """The id of the stream's record ``number``: as random as a recorder's, and always the same."""
+        return str(UUID(bytes=hashlib.sha256(f"{self.id} {number}".encode()).digest()[:16], version=4))
 
     def request(self, path: str | None = None, *, annotations: dict[str, Value] | None = None) -> str:
         """One record of an HTTP request; its hash."""

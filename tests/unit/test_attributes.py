@@ -31,7 +31,7 @@ from jwt_audit.attributes import MAX_ITEMS, MAX_TEXT, bounded, iso_8601, text
         (["a", {"b": 1}], None),
         ([["a"]], None),
         ([], []),
-        ("a\nb\x00\ud800", "a\\nb\\x00\\ud800"),
+        ("a\nb\x00\ud800", "a\\x0ab\\x00\\ud800"),
     ],
 )
 def test_a_value_becomes_what_telemetry_can_hold(value: Any, kept: Any) -> None:
@@ -54,6 +54,48 @@ def test_a_text_is_always_printable_and_encodable(value: str) -> None:
     kept = text(value)
     assert kept.isprintable()
     kept.encode("utf-8")
+
+
+@given(st.lists(st.text(alphabet="\\xua0123\x00\x0aé…\u2028\ud800\U000e0001"), min_size=2, max_size=2, unique=True))
+def test_two_texts_never_become_one(values: list[str]) -> None:
+    """Otherwise two subjects would be one person in the record: a backslash that looks like an escape is escaped."""
+    first, second = values
+    assert text(first) != text(second)
+
+
+CUT = text("x" * 2000)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param("a\x00", r"a\x00", id="an escape, spelt out"),
+        pytest.param(r"a\x00", r"a\\x00", id="an escape of an escape, spelt out"),
+        pytest.param("x" * 2000, "x" * 2001, id="two that are cut"),
+        pytest.param("x" * 1024 + "alice", "x" * 1024 + "mallo", id="two that differ where they are cut"),
+        pytest.param("x" * 2000, CUT, id="a cut one, spelt out"),
+        pytest.param(CUT, text(CUT), id="a cut one of a cut one, spelt out"),
+        pytest.param("\x00" * 300, "\x00" * 301, id="two that are too long only when escaped"),
+    ],
+)
+def test_a_value_cannot_be_made_to_look_like_another(first: str, second: str) -> None:
+    """The pairs that an attacker would try, who may choose a subject."""
+    assert text(first) != text(second)
+    assert len(text(first)) <= MAX_TEXT
+    assert len(text(second)) <= MAX_TEXT
+
+
+@pytest.mark.parametrize(
+    "value", ["DOMAIN\\alice", "DOMAIN\\user", "C:\\new\\x", "Jürgen … Ωλ", "日本", "x" * MAX_TEXT, ""]
+)
+def test_an_ordinary_value_stays_as_it_is(value: str) -> None:
+    """A Windows account name has a backslash, and is to be found by what people type."""
+    assert text(value) == value
+
+
+def test_a_short_limit_cuts_plainly() -> None:
+    """Where no digest fits, what is cut shows it: such values are told, they name nobody."""
+    assert text("x" * 100, 32) == "x" * 31 + "…"
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "1970-01-01T00:00:00Z"), (10**30, str(10**30))])

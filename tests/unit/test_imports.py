@@ -144,26 +144,14 @@ def test_the_library_knows_neither_opentelemetry_nor_a_web_framework() -> None:
 
 
 def test_the_rules_are_pure() -> None:
-    """Evidence, token rules and the table of answers do no I/O and take clock and randomness as arguments.
-
-    The one exception: a record's id is random by definition, and is drawn by `os.urandom`.
-    """
+    """Evidence, token rules and the table of answers do no I/O and take clock and randomness as arguments."""
     wrong = []
     for module in modules():
         if not within(module, *PURE):
             continue
         tree = ast.parse(modules()[module].read_text("utf-8"))
-        taken = {
-            f"os.{node.attr}"
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
-        }
         for found in imports(module):
             root = found.module.partition(".")[0]
-            if root == "os" and found.name is None and taken == {"os.urandom"}:
-                continue
-            if root == "uuid" and found.name == "UUID":
-                continue  # the type alone: its constructor only formats bytes
             if root in IMPURE or found.module in IMPURE:
                 wrong.append(told(module, found))
         for node in ast.walk(tree):

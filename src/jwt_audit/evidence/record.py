@@ -1,16 +1,14 @@
 """The audit record, and the records this package writes (draft OpenTelemetry audit signal).
 
-Pure: what is to be told is in the `Request`; the recorder adds number, previous hash and the time
-of observation. Never in a record: the token, its signature, cookies, the query string, bodies.
+Pure: what is to be told is in the `Request`; the recorder adds the id, number, previous hash and the
+time of observation. Never in a record: the token, its signature, cookies, the query string, bodies.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from uuid import UUID
 
 from .. import attributes as attr
 from ..attributes import Value
@@ -32,10 +30,10 @@ _ACTIONS = {
 
 @dataclass(slots=True)
 class Record:
-    """One audit record. Times are nanoseconds since the epoch; ids lowercase hex, None when unset.
+    """One audit record. Times are nanoseconds since the epoch; trace ids lowercase hex, None when unset.
 
-    ``timestamp`` is when the action occurred, ``observed_timestamp`` when it was recorded; the
-    recorder sets the latter, 0 until then.
+    ``timestamp`` is when the action occurred, ``observed_timestamp`` when it was recorded, 0 until
+    then. The recorder sets the latter, and ``audit.record.id`` and ``audit.sequence.*``.
     """
 
     event_name: str
@@ -45,11 +43,6 @@ class Record:
     trace_id: str | None = None
     span_id: str | None = None
     observed_timestamp: int = 0
-
-
-def new_id() -> str:
-    """A fresh ``audit.record.id`` (UUID version 4)."""
-    return str(UUID(bytes=os.urandom(16), version=4))
 
 
 def request_record(request: Request, event: str, *, ended: int, outcome: str | None = None) -> Record:
@@ -63,7 +56,6 @@ def request_record(request: Request, event: str, *, ended: int, outcome: str | N
     action = "CONNECT" if request.kind == "websocket" else _ACTIONS.get(request.method, request.method or "UNKNOWN")
     found: dict[str, Value] = dict(identity.audit)
     found.update(request.annotations)
-    found[attr.RECORD_ID] = new_id()
     found[attr.ACTOR_ID] = identity.actor_id
     found[attr.ACTOR_TYPE] = identity.actor.value
     found.setdefault(attr.ACTION, action)
@@ -104,7 +96,6 @@ def request_record(request: Request, event: str, *, ended: int, outcome: str | N
 def system_record(event: str, *, now: int, attributes: Mapping[str, Value], body: str) -> Record:
     """A record that this package writes of itself: a stream's start and end, losses, recoveries."""
     found: dict[str, Value] = {
-        attr.RECORD_ID: new_id(),
         attr.ACTOR_ID: "jwt-audit",
         attr.ACTOR_TYPE: "system",
         attr.ACTION: event.rpartition(".")[2].upper(),
