@@ -240,3 +240,28 @@ def test_fastapi_users(tmp_path: Path) -> None:
         answer = served.ask("/me", THEIRS.sign(live(sub="1", aud=["fastapi-users:auth"])))
         assert answer.status == 401
         is_nobody(served.told(answer), "invalid", "signature_mismatch")
+
+
+def test_simplejwt(tmp_path: Path) -> None:
+    """djangorestframework-simplejwt: its people are the ``user_id`` of its tokens."""
+    work = shutil.copytree(APPS / "simplejwt", tmp_path / "work")
+    with serving(tmp_path, work, "wsgi:application", GUNICORN, DJANGO_SETTINGS_MODULE="settings") as served:
+        answer = served.ask("/api/token/", method="POST", body={"username": "alice", "password": "secret"})
+        assert answer.status == 200, served.output()[-3000:]
+        is_nobody(served.told(answer), "absent", None)
+        access, refresh = answer.json["access"], answer.json["refresh"]
+        answer = served.ask("/me", access)
+        assert answer.status == 200
+        said = jwt.decode(access, options={"verify_signature": False})
+        is_person(served.told(answer, logs=1), "1", said["jti"])
+        answer = served.ask("/api/token/refresh/", method="POST", body={"refresh": refresh})
+        assert answer.status == 200
+        is_nobody(served.told(answer), "absent", None)
+        for token, status, reason in (
+            (OURS.sign({**said, "exp": int(time.time()) - 60}), "expired", "expired"),
+            (THEIRS.sign(said), "invalid", "signature_mismatch"),
+            (none_token(**said), "invalid", "algorithm_not_allowed"),
+        ):
+            answer = served.ask("/me", token)
+            assert answer.status == 401
+            is_nobody(served.told(answer), status, reason)

@@ -15,7 +15,7 @@ import wrapt
 from ..asgi import run_asgi
 from ..wsgi import run_wsgi
 
-_WSGI = (("flask.app", "Flask"),)
+_WSGI = (("flask.app", "Flask"), ("django.core.handlers.wsgi", "WSGIHandler"))
 _ASGI = (("fastapi.applications", "FastAPI"), ("starlette.applications", "Starlette"))
 
 
