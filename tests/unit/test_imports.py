@@ -21,7 +21,13 @@ WEB = {
     "hypercorn", "litestar", "pyramid", "quart", "rest_framework", "starlette", "tornado", "uvicorn", "waitress",
     "werkzeug",
 }  # fmt: skip
-PURE = (f"{LIBRARY}.evidence", f"{LIBRARY}.tokens.verify", f"{LIBRARY}.tokens.claims", f"{LIBRARY}.ship.answers")
+PURE = (
+    f"{LIBRARY}.evidence",
+    f"{LIBRARY}.tokens.verify",
+    f"{LIBRARY}.tokens.claims",
+    f"{LIBRARY}.tokens.observed",
+    f"{LIBRARY}.ship.answers",
+)
 IMPURE = {
     "asyncio", "concurrent", "fcntl", "glob", "http", "io", "logging", "mmap", "multiprocessing", "os", "pathlib",
     "random", "requests", "secrets", "select", "shutil", "signal", "socket", "ssl", "subprocess", "tempfile",
