@@ -279,12 +279,16 @@ def test_pyjwt_by_every_name() -> None:
         def decode(self, *args: Any, **kwargs: Any) -> Any:
             return super().decode(*args, **kwargs)
 
-    for decode in (jwt.decode, jwt.decode_complete, jwt.api_jwt.decode_complete, Own().decode):
+    names = (getattr(jwt, "decode_complete", jwt.decode), jwt.decode, jwt.api_jwt.decode_complete, Own().decode)
+    for decode in names:  # before 2.10 the package itself has no decode_complete
         app = functools.partial(decode, key=PEM, algorithms=["RS256"])
         assert bearer(app, RSA.sign(live())).subject == "u1001"
     key = jwt.PyJWK(RSA.jwk("k1", alg="RS256"))
     assert bearer(lambda token: jwt.decode(token, key, ["RS256"]), RSA.sign(live())).subject == "u1001"
     assert bearer(lambda token: jwt.decode(token.encode(), key), RSA.sign(live())).subject == "u1001"
+
+
+strict = pytest.mark.skipif(not hasattr(jwt, "InvalidSubjectError"), reason="PyJWT before 2.10 takes any type")
 
 
 @pytest.mark.parametrize(
@@ -293,8 +297,8 @@ def test_pyjwt_by_every_name() -> None:
         ({"aud": "other"}, {"audience": "api"}, R.AUDIENCE_MISMATCH),
         ({"aud": "other"}, {}, R.AUDIENCE_MISMATCH),
         ({}, {"issuer": "https://other.example.com"}, R.ISSUER_MISMATCH),
-        ({"sub": 17}, {}, R.CLAIM_MISSING),
-        ({"jti": 17}, {}, R.CLAIM_MISSING),
+        pytest.param({"sub": 17}, {}, R.CLAIM_MISSING, marks=strict),
+        pytest.param({"jti": 17}, {}, R.CLAIM_MISSING, marks=strict),
         ({"exp": None}, {"options": {"require": ["exp"]}}, R.CLAIM_MISSING),
         ({"exp": "soon"}, {}, R.CLAIM_MISSING),
     ],
@@ -440,7 +444,7 @@ def test_the_app_gets_what_the_library_gives() -> None:
     """Results, exceptions and names are unchanged."""
     token = RSA.sign(live())
     got: list[Any] = []
-    serve(lambda _: got.append(jwt.decode_complete(token, PEM, ["RS256"])), authorization=token)
+    serve(lambda _: got.append(jwt.api_jwt.decode_complete(token, PEM, ["RS256"])), authorization=token)
     assert got[0]["payload"] == jwt.decode(token, options={"verify_signature": False})
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(OTHER.sign(live()), PEM, ["RS256"])

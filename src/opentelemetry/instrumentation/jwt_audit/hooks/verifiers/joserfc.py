@@ -33,6 +33,7 @@ _by_class = by_name(
         "MissingClaimError": Reason.CLAIM_MISSING,
         "DecodeError": Reason.MALFORMED,
         "JoseError": Reason.REJECTED_BY_APP,
+        "ValueError": Reason.REJECTED_BY_APP,  # a key or algorithm that does not fit, in some versions
     }
 )
 
@@ -56,5 +57,5 @@ def validators(module: str, *places: str) -> tuple[Validator, ...]:
 
 HOOKS: tuple[Decoder | Validator, ...] = (
     Decoder("joserfc.jwt", "decode", Parameter(0, "value"), Parameter(1, "key"), refusal, claims=_claims, calls=True),
-    Validator("joserfc.jwt", "BaseClaimsRegistry.validate", Parameter(1, "claims"), refusal),
+    Validator("joserfc.jwt", "JWTClaimsRegistry.validate", Parameter(1, "claims"), refusal),
 )

@@ -96,7 +96,9 @@ def _patch(hook: Decoder | Validator, module: Any) -> None:
     owner = module
     for part in path:
         owner = getattr(owner, part, None)
-    original = vars(owner).get(name) if owner is not None else None
+    # On the class that defines it: its name has changed between versions, and its other children count too.
+    owner = next((kind for kind in getattr(owner, "__mro__", (owner,)) if name in vars(kind)), owner)
+    original = getattr(owner, "__dict__", {}).get(name)
     if not callable(original):
         tell(
             f"{hook.module} has no {hook.place} in this version: tokens that it verifies are not seen", once=hook.place
