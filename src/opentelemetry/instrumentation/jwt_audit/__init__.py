@@ -32,8 +32,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         from opentelemetry.instrumentation.utils import suppress_instrumentation
         from opentelemetry.trace import get_tracer_provider
 
-        from .hooks import boundary
-        from .hooks.frameworks import classes
+        from .hooks import boundary, places
         from .hooks.verifiers import libraries
         from .pipeline import compose
         from .stamp import logs, propagator, spans
@@ -49,7 +48,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         spans.install(tracer_provider)
         logs.install_factory()
         logs.install_processor(logger_provider)
-        classes.install()
+        places.install()
         libraries.install()
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002

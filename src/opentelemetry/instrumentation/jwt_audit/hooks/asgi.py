@@ -107,11 +107,6 @@ def _address(scope: Scope) -> str | None:
     return attr.text(str(client[0]), 256) if client and client[0] else None
 
 
-def _route(scope: Scope) -> str | None:
-    path = getattr(scope.get("route"), "path_format", None)
-    return attr.text((scope.get("root_path") or "") + path) if isinstance(path, str) else None
-
-
 class _Boundary:
     """One request's way through the app."""
 
@@ -178,7 +173,6 @@ class _Boundary:
     def _describe(self) -> None:
         request = self._request
         request.client = _address(self._scope)
-        request.route = _route(self._scope)
         locate(request, request.span, request.traceparent)
         note_error(request)
 

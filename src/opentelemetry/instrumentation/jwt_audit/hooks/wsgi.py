@@ -54,9 +54,13 @@ def _read(environ: Environ) -> Request:
     agent = environ.get("HTTP_USER_AGENT")
     request.user_agent = None if agent is None else attr.text(agent)
     request.traceparent = environ.get("HTTP_TRACEPARENT")
-    address = environ.get("REMOTE_ADDR")
-    request.peer = request.client = attr.text(address, 256) if address else None
+    request.peer = request.client = _address(environ)
     return request
+
+
+def _address(environ: Environ) -> str | None:
+    address = environ.get("REMOTE_ADDR")
+    return attr.text(address, 256) if address else None
 
 
 def _values(environ: Environ) -> Iterator[str]:
@@ -110,9 +114,7 @@ class _Boundary:
     def _note(self, status: str, headers: list[tuple[str, str]]) -> None:
         request = self._request
         request.status = int(status[:3])
-        rule = getattr(getattr(self._environ.get("werkzeug.request"), "url_rule", None), "rule", None)
-        if isinstance(rule, str):
-            request.route = attr.text(self._environ.get("SCRIPT_NAME", "") + rule)
+        request.client = _address(self._environ)  # as a middleware that trusts the peer may have made it
         locate(request, request.span, request.traceparent)
         note_error(request)
         bodiless = request.method == "HEAD" or request.status in (204, 304)

@@ -10,15 +10,13 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import wrapt
-
-from jwt_audit.diagnostics import tell
 from jwt_audit.identity import Reason
 from jwt_audit.observation import token_text
 from jwt_audit.tokens.observed import Verification
 
 from ...stamp.propagator import request_of
 from ..boundary import guarded, installed
+from ..patch import Place, put
 
 Refusal = Callable[[BaseException], Reason | None]
 """Why an exception refuses a token; None for one that is no verdict (a wrong argument, a network error)."""
@@ -81,30 +79,12 @@ def by_name(reasons: Mapping[str, Reason]) -> Refusal:
 
 def install(hooks: Iterable[Decoder | Validator]) -> None:
     """Patch now, or when the library is imported; once a process."""
-    for hook in hooks:
-        wrapt.register_post_import_hook(functools.partial(_patch, hook), hook.module)
+    lost = "tokens that it verifies are not seen"
+    put(Place(hook.module, hook.place, functools.partial(_watching, hook), lost) for hook in hooks)
 
 
-_done: set[tuple[str, str]] = set()
-
-
-def _patch(hook: Decoder | Validator, module: Any) -> None:
-    if (hook.module, hook.place) in _done:
-        return
-    _done.add((hook.module, hook.place))
-    *path, name = hook.place.split(".")
-    owner = module
-    for part in path:
-        owner = getattr(owner, part, None)
-    # On the class that defines it: its name has changed between versions, and its other children count too.
-    owner = next((kind for kind in getattr(owner, "__mro__", (owner,)) if name in vars(kind)), owner)
-    original = getattr(owner, "__dict__", {}).get(name)
-    if not callable(original):
-        tell(
-            f"{hook.module} has no {hook.place} in this version: tokens that it verifies are not seen", once=hook.place
-        )
-        return
-    setattr(owner, name, _decoding(hook, original) if isinstance(hook, Decoder) else _validating(hook, original))
+def _watching(hook: Decoder | Validator, original: Callable[..., Any]) -> Callable[..., Any]:
+    return _decoding(hook, original) if isinstance(hook, Decoder) else _validating(hook, original)
 
 
 def _decoding(hook: Decoder, original: Callable[..., Any]) -> Callable[..., Any]:

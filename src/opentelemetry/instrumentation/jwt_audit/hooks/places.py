@@ -1,0 +1,185 @@
+"""Every place where the package goes in: servers, frameworks, and the middleware of OpenTelemetry.
+
+A request meets several of them, and the first begins it: the server where it is known here (so the
+peer is the one that has connected, before any middleware puts a forwarded address in its place), else
+the framework or the middleware. The others pass it on. So each of them may be missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+
+from . import routes
+from .asgi import run_asgi
+from .boundary import failed, guarded, installed
+from .patch import Place, Wrap, put
+from .wsgi import run_wsgi
+
+if TYPE_CHECKING:
+    _Proxy = wrapt.ObjectProxy[Any]
+else:
+    _Proxy = wrapt.ObjectProxy  # generic only from wrapt 2 on
+
+
+def install() -> None:
+    """Go in everywhere, now or when a module is imported; one that an app never imports costs nothing."""
+    put((*_SERVERS, *_APPS, *_ROUTES))
+
+
+class _Audited(_Proxy):
+    """An app, called through the boundary, and in all else the app itself: servers look at what they are given."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        app = self.__wrapped__
+        if len(args) == 2 and not kwargs:
+            return run_wsgi(app, *args)
+        if len(args) == 3 and not kwargs:
+            return run_asgi(app, *args)
+        return app(*args, **kwargs)
+
+
+class _AuditedCoroutine(_Audited):
+    """An app that is a coroutine function: servers tell ASGI 3 from ASGI 2 and WSGI by asking whether it is one."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await run_asgi(self.__wrapped__, scope, receive, send)
+
+
+def audited(app: Any) -> Any:
+    """``app`` with the boundary around it; what cannot be called, or is audited already, as it is. Never raises."""
+    try:
+        if not callable(app) or isinstance(app, _Audited):
+            return app
+        asynchronous = iscoroutinefunction(app) or iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
+        return (_AuditedCoroutine if asynchronous else _Audited)(app)
+    except Exception as error:
+        failed("wrapping an app", error)
+        return app
+
+
+# Servers: the app is an argument, a result, or kept in an attribute.
+
+
+def _argument(at: int, name: str) -> Wrap:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if at < len(args):
+                args = (*args[:at], audited(args[at]), *args[at + 1 :])
+            elif name in kwargs:
+                kwargs[name] = audited(kwargs[name])
+            return original(*args, **kwargs)
+
+        return call
+
+    return wrap
+
+
+def _result(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return audited(original(*args, **kwargs))
+
+    return call
+
+
+def _loaded(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def load(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        guarded("wrapping an app", _load, self)
+        return result
+
+    return load
+
+
+def _load(config: Any) -> None:
+    # Its own adapter runs a WSGI app in threads that know nothing of the request: the framework serves there.
+    if config.interface != "wsgi":
+        config.loaded_app = audited(config.loaded_app)
+
+
+def _shut_down(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def shutdown(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(*args, **kwargs)
+        finally:
+            # uvicorn kills itself with the caught signal after this: no atexit will run. The lifespan
+            # does the same, but not every app has one (Django has none).
+            pipeline = installed()
+            if pipeline is not None:
+                await asyncio.to_thread(pipeline.settle)
+
+    return shutdown
+
+
+_PEER = "forwarded addresses may hide the peer's, and apps without a known framework are not audited"
+_SERVERS = (
+    Place("uvicorn.config", "Config.load", _loaded, _PEER),
+    Place("uvicorn.server", "Server.shutdown", _shut_down, "what is not delivered at its end waits for the next start"),
+    Place("gunicorn.app.base", "BaseApplication.wsgi", _result, _PEER),
+    Place("hypercorn.app_wrappers", "ASGIWrapper.__init__", _argument(1, "app"), _PEER),
+    Place("hypercorn.app_wrappers", "WSGIWrapper.__init__", _argument(1, "app"), _PEER),
+    Place("waitress.server", "BaseWSGIServer.__init__", _argument(1, "application"), _PEER),
+    Place("werkzeug.serving", "BaseWSGIServer.__init__", _argument(3, "app"), _PEER),
+    Place("wsgiref.simple_server", "WSGIServer.set_app", _argument(1, "application"), _PEER),
+)
+
+
+# Frameworks and OpenTelemetry's middleware: the app is the object itself.
+
+
+def _wsgi(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(self: Any, environ: Any, start_response: Any) -> Any:
+        return run_wsgi(functools.partial(original, self), environ, start_response)
+
+    return call
+
+
+def _asgi(original: Callable[..., Any]) -> Callable[..., Any]:
+    # A plain coroutine function, for the servers that ask.
+    @functools.wraps(original)
+    async def call(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        await run_asgi(functools.partial(original, self), scope, receive, send)
+
+    return call
+
+
+_APP = "its apps are audited only on a server that is known"
+_APPS = (
+    Place("flask.app", "Flask.__call__", _wsgi, _APP),
+    Place("django.core.handlers.wsgi", "WSGIHandler.__call__", _wsgi, _APP),
+    Place("django.core.handlers.asgi", "ASGIHandler.__call__", _asgi, _APP),
+    Place("fastapi.applications", "FastAPI.__call__", _asgi, _APP),
+    Place("starlette.applications", "Starlette.__call__", _asgi, _APP),
+    Place("falcon.app", "App.__call__", _wsgi, _APP),
+    Place("falcon.asgi.app", "App.__call__", _asgi, _APP),
+    Place("bottle", "Bottle.__call__", _wsgi, _APP),
+    Place("quart.app", "Quart.__call__", _asgi, _APP),
+    Place("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware.__call__", _asgi, _APP),
+    Place("opentelemetry.instrumentation.wsgi", "OpenTelemetryMiddleware.__call__", _wsgi, _APP),
+)
+
+
+# The route: known where the framework has matched it.
+
+_ROUTE = "records of its requests have no route"
+_ROUTES = (
+    Place("flask.app", "Flask.full_dispatch_request", routes.before(routes.flask), _ROUTE),
+    Place("quart.app", "Quart.full_dispatch_request", routes.before(routes.quart), _ROUTE),
+    Place("django.core.handlers.base", "BaseHandler.resolve_request", routes.after(routes.django), _ROUTE),
+    Place("starlette.routing", "Route.handle", routes.before(routes.starlette), _ROUTE),
+    Place("starlette.routing", "WebSocketRoute.handle", routes.before(routes.starlette), _ROUTE),
+    Place("starlette.routing", "Mount.handle", routes.before(routes.mount), _ROUTE),
+    Place("fastapi.routing", "APIRoute.handle", routes.before(routes.fastapi), _ROUTE),
+    Place("falcon.app", "App._get_responder", routes.after(routes.falcon), _ROUTE),
+    Place("bottle", "Router.match", routes.after(routes.bottle), _ROUTE),
+)

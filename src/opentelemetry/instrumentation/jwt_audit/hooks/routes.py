@@ -1,0 +1,118 @@
+"""Where each framework says which of its routes a request has matched.
+
+A reader is given the arguments of the framework's own call (and its result, where it has to be
+`after` it), and returns the template, never the path that matched it; None where there is none.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from jwt_audit.attributes import text
+from jwt_audit.context import Phase, current_request
+
+from .boundary import guarded
+from .patch import Wrap
+
+_MOUNTED = "jwt_audit.mounted"
+"""In an ASGI scope: the template of where the present app is mounted. Starlette has only the path there."""
+
+
+def before(read: Callable[..., str | None]) -> Wrap:
+    """Read the route from a call's arguments."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            guarded("reading a route", _note, read, *args)
+            return original(*args, **kwargs)
+
+        return call
+
+    return wrap
+
+
+def after(read: Callable[..., str | None]) -> Wrap:
+    """Read the route from a call's result and its arguments, in this order."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            guarded("reading a route", _note, read, result, *args)
+            return result
+
+        return call
+
+    return wrap
+
+
+def _note(read: Callable[..., str | None], *args: Any) -> None:
+    request = current_request()
+    if request is not None and request.phase is Phase.OPEN:
+        route = read(*args)
+        if isinstance(route, str):
+            request.route = text(route)
+
+
+def flask(*_: Any) -> str | None:
+    """The rule, below the prefix at which a server or a dispatcher serves the app."""
+    from flask import request
+
+    return _of_werkzeug(request.url_rule, request.environ.get("SCRIPT_NAME"))
+
+
+def quart(*_: Any) -> str | None:
+    """The rule, below the app's root path."""
+    from quart import request
+
+    return _of_werkzeug(request.url_rule, request.scope.get("root_path"))
+
+
+def _of_werkzeug(rule: Any, prefix: str | None) -> str | None:
+    return None if rule is None else (prefix or "") + rule.rule
+
+
+def django(match: Any, _: Any, request: Any) -> str | None:
+    """The patterns that matched, as ``path()`` and ``re_path()`` have them, below the script's prefix."""
+    prefix = request.path[: len(request.path) - len(request.path_info)]
+    return None if match.route is None else f"{prefix}/{match.route}"
+
+
+def starlette(route: Any, scope: Any, *_: Any) -> str | None:
+    """The route's path, below the templates of all that it is mounted in."""
+    return _below(scope) + str(route.path_format)
+
+
+def mount(mounted: Any, scope: Any, *_: Any) -> str | None:
+    """Where an app is mounted; a route further in says more."""
+    scope[_MOUNTED] = _below(scope) + str(mounted.path_format).removesuffix("/{path}")
+    return f"{scope[_MOUNTED]}/{{path}}"
+
+
+def _below(scope: Any) -> str:
+    # Within a mount `root_path` is the path as it came; `app_root_path` is still what the server had set.
+    prefix = scope.get(_MOUNTED)
+    return str(scope.get("app_root_path", scope.get("root_path")) or "") if prefix is None else prefix
+
+
+def fastapi(route: Any, scope: Any, *_: Any) -> str | None:
+    """Of a router that is included by reference (FastAPI from 0.150 on), the route's path as it is there."""
+    included = scope.get("fastapi")
+    context = included.get("effective_route_context") if isinstance(included, dict) else None
+    if context is not None and context.original_route is route:
+        return _below(scope) + str(context.path_format)
+    return starlette(route, scope)
+
+
+def falcon(found: Any, *_: Any) -> str | None:
+    """The template of the resource that was found."""
+    template = found[3]
+    return None if template is None else str(template)
+
+
+def bottle(found: Any, _: Any, environ: Any) -> str | None:
+    """The rule of the route that was found."""
+    return str(environ.get("SCRIPT_NAME") or "") + str(found[0].rule)
