@@ -8,206 +8,21 @@ setting falls back to the safe side: with a wrong token setting no token is veri
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from . import attributes as attr
+from . import values
 from .errors import ConfigError
-
-PREFIX = "OTEL_PYTHON_JWT_AUDIT_"
-
-ALGORITHMS = (
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
-    "ES256", "ES256K", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
-)  # fmt: skip
-"""What may stand in ALGORITHMS (RFC 7518, RFC 8037, RFC 8812); ``none`` is not among them."""
-
-_RESERVED = frozenset(value for name, value in vars(attr).items() if name.isupper() and isinstance(value, str))
-
-
-class _WrongValueError(ValueError):
-    """A value that cannot be used: what is wrong, what would be right."""
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem)
-        self.problem, self.remedy = problem, remedy
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _WrongValueError(f"{type(value).__name__} is not text", "give a string")
-    return value.strip()
-
-
-def _list(value: Any) -> tuple[str, ...]:
-    items = value.split(",") if isinstance(value, str) else [_text(item) for item in value]
-    return tuple(item.strip() for item in items if item.strip())
-
-
-def _existing_file(value: Any) -> Path:
-    path = Path(value).expanduser()
-    try:
-        with path.open("rb"):
-            return path
-    except OSError as error:
-        raise _WrongValueError(
-            f"cannot read {path} ({error.strerror})", "name a file that this process may read"
-        ) from error
-
-
-def _directory(value: Any) -> Path:
-    return Path(value).expanduser().absolute()
-
-
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if value not in words:
-            raise _WrongValueError(f"{value!r} is not a choice", f"use one of {', '.join(words)}")
-        return str(value)
-
-    return parse
-
-
-def _algorithms(value: Any) -> tuple[str, ...]:
-    names = _list(value)
-    for name in names:
-        if name not in ALGORITHMS:
-            raise _WrongValueError(
-                f"{name!r} is not an algorithm to verify with", f"use names of {', '.join(ALGORITHMS)}"
-            )
-    if any(name.startswith("HS") for name in names) and not all(name.startswith("HS") for name in names):
-        raise _WrongValueError(
-            "symmetric and asymmetric algorithms together invite key confusion (RFC 8725, 3.1)",
-            "list HS* alone with SECRET_FILE, or the others alone with a public key",
-        )
-    return names
-
-
-def _jwks(value: Any) -> str:
-    source = _text(value)
-    if "://" not in source:
-        return str(_existing_file(source))
-    url = http_url(source)
-    host = urlsplit(url).hostname or ""
-    if url.startswith("http:") and not is_loopback(host):
-        raise _WrongValueError(
-            "keys fetched over plain http can be replaced on the way", "use https (http only for loopback)"
-        )
-    return url
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a URL's host name is this machine itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"  # any other name, 127.0.0.1.example.com among them, may lead anywhere
-
-
-def http_url(value: Any) -> str:
-    """``value`` as an absolute http(s) URL without user, password or fragment."""
-    url = _text(value)
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise _WrongValueError(f"{url[:80]!r} is no URL", "give one such as http://127.0.0.1:4318/v1/audit")
-    if parts.username or parts.password:
-        raise _WrongValueError("a URL with credentials in it would be logged", "put them into HEADERS")
-    return url
-
-
-def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
-    if isinstance(value, Mapping):
-        return tuple((_text(name), _text(item)) for name, item in value.items())
-    pairs = []
-    for item in _list(value):
-        # A claim's name may be a URL that holds "=": the attribute's name never does, so split at the last.
-        name, equals, mapped = item.rpartition("=")
-        if not equals or not name.strip() or not mapped.strip():
-            raise _WrongValueError(f"{item[:40]!r} is no pair", "write name=value,name=value")
-        pairs.append((name.strip(), mapped.strip()))
-    return tuple(pairs)
-
-
-def _claims(value: Any) -> tuple[tuple[str, str], ...]:
-    pairs = _pairs(value)
-    for _, name in pairs:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\-]{0,127}", name):
-            raise _WrongValueError(f"{name[:40]!r} is no attribute name", "use ASCII letters, digits, '.', '_', '-'")
-        if name != attr.USER_ROLES and (name in _RESERVED or name.startswith(("audit.", "jwt."))):
-            raise _WrongValueError(f"the attribute {name} has a fixed meaning", "map the claim to another name")
-    return pairs
-
-
-def _headers(value: Any) -> tuple[tuple[str, str], ...]:
-    # The OTLP exporter specification: W3C baggage's key=value,… with values percent-encoded.
-    if isinstance(value, Mapping):
-        pairs = _pairs(value)
-    else:
-        split = [item.partition("=") for item in _list(value)]
-        if any(not equals or not name.strip() for name, equals, _ in split):
-            raise _WrongValueError(
-                "an entry is no pair", "write name=value,name=value"
-            )  # never shows the value: a secret
-        pairs = tuple((name.strip(), unquote(item.strip())) for name, _, item in split)
-    for name, item in pairs:
-        if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", name) or re.search(r"[\r\n\0]", item):
-            raise _WrongValueError("an entry is no HTTP header", "write name=value,name=value")
-    return pairs
-
-
-def _paths(value: Any) -> tuple[str, ...]:
-    paths = _list(value)
-    for path in paths:
-        if not path.startswith("/") or "*" in path.removesuffix("/*"):
-            raise _WrongValueError(f"{path[:40]!r} is no path rule", "write /exact/path or /prefix/*")
-    return paths
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
-    if word not in ("true", "false", "1", "0"):
-        raise _WrongValueError(f"{word[:20]!r} is neither true nor false", "use true or false")
-    return word in ("true", "1")
-
-
-def _scaled(units: Mapping[str, int], example: str) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]*)", str(value).strip())
-        if not match or match[2] not in units:
-            raise _WrongValueError(f"{str(value)[:20]!r} is no quantity", f"write a number such as {example}")
-        return int(match[1]) * units[match[2]]
-
-    return parse
-
-
-_seconds = _scaled({"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}, "7d, 12h or 90s")
-_bytes = _scaled({"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "512MiB or 2GiB")
-
-
-def _timeout(value: Any) -> float:
-    # The SDK reads OTEL_EXPORTER_OTLP_TIMEOUT as seconds, a fraction allowed.
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds <= 600:
-        raise _WrongValueError(f"{str(value)[:20]!r} is no time", "write seconds from above 0 up to 600")
-    return seconds
-
+from .issuer_file import read_issuers
+from .issuer_table import IssuerTable, discovery_url
+from .values import PREFIX, WrongValueError
 
 def _default_spool(environ: Mapping[str, str]) -> Path:
     """``$XDG_STATE_HOME/jwt-audit/<service>``; the service as OTEL_SERVICE_NAME or the resource says."""
@@ -221,8 +36,14 @@ def _default_spool(environ: Mapping[str, str]) -> Path:
     return base / "jwt-audit" / (re.sub(r"[^A-Za-z0-9_.\-]", "_", service).strip(".") or "unknown_service")
 
 
-def _setting(parse: Callable[[Any], Any], default: Any = None, *, token: bool = False, otlp: str = "") -> Any:
-    return field(default=default, metadata={"parse": parse, "token": token, "otlp": otlp})
+_HIDDEN = ("off", "off", "off")
+
+
+def _setting(
+    parse: Callable[[Any], Any], default: Any = None, *, token: bool = False, otlp: str = "", wrong: Any = None
+) -> Any:
+    """A setting; ``wrong`` takes the place of a value that cannot be used, where the default would not be safe."""
+    return field(default=default, metadata={"parse": parse, "token": token, "otlp": otlp, "wrong": wrong})
 
 
 @dataclass(frozen=True)
@@ -232,36 +53,46 @@ class Config:
     Sizes are bytes, times seconds. Where the OTLP exporter has a variable of the same meaning, it is
     the default (``OTEL_EXPORTER_OTLP_LOGS_…`` before ``OTEL_EXPORTER_OTLP_…``): audit records go where
     the app's logs go, unless told otherwise. ``token_settings_ok`` is False when a token setting was wrong:
-    then no token is verified, since half a configuration could accept more than was meant.
+    then no token is verified, since half a configuration could accept more than was meant. ``issuers`` are
+    those of ISSUERS_FILE, and before them the one that the variables describe.
     """
 
-    jwks: str | None = _setting(_jwks, token=True)
-    public_key: Path | None = _setting(_existing_file, token=True)
-    secret_file: Path | None = _setting(_existing_file, token=True)
-    issuer: str | None = _setting(_text, token=True)
-    audience: tuple[str, ...] = _setting(_list, (), token=True)
-    algorithms: tuple[str, ...] = _setting(_algorithms, (), token=True)
-    leeway: int = _setting(_seconds, 10, token=True)
-    subject_claim: tuple[str, ...] = _setting(_list, ("sub", "user_id"), token=True)
-    session_claim: tuple[str, ...] = _setting(_list, ("sid", "session_id", "session_state", "jti"), token=True)
-    claims: tuple[tuple[str, str], ...] = _setting(_claims, ())
-    excluded_paths: tuple[str, ...] = _setting(_paths, ())
-    spool: Path = _setting(_directory, Path())
-    spool_limit: int = _setting(_bytes, 2**30)
-    retention: int = _setting(_seconds, 7 * 86400)
-    endpoint: str = _setting(http_url, "")
-    protocol: str = _setting(_one_of("http/protobuf", "http/json"), "http/protobuf")
-    headers: tuple[tuple[str, str], ...] = _setting(_headers, (), otlp="HEADERS")
-    certificate: Path | None = _setting(_existing_file, otlp="CERTIFICATE")
-    client_certificate: Path | None = _setting(_existing_file, otlp="CLIENT_CERTIFICATE")
-    client_key: Path | None = _setting(_existing_file, otlp="CLIENT_KEY")
-    timeout: float = _setting(_timeout, 10.0, otlp="TIMEOUT")
-    compression: str = _setting(_one_of("gzip", "none"), "gzip", otlp="COMPRESSION")
-    signing_key: Path | None = _setting(_existing_file)
-    export_canonical: bool = _setting(_flag, True)
-    fail_mode: str = _setting(_one_of("open", "closed"), "open")
-    durability: str = _setting(_one_of("process", "disk"), "process")
+    jwks: str | None = _setting(values.jwks, token=True)
+    discovery: str | None = _setting(values.discovery, token=True)
+    public_key: Path | None = _setting(values.existing_file, token=True)
+    secret_file: Path | None = _setting(values.existing_file, token=True)
+    issuer: str | None = _setting(values.text, token=True)
+    audience: tuple[str, ...] = _setting(values.names, (), token=True)
+    algorithms: tuple[str, ...] = _setting(values.algorithms, (), token=True)
+    typ: str | None = _setting(values.text, token=True)
+    leeway: int = _setting(values.seconds, 10, token=True)
+    subject_claim: tuple[str, ...] = _setting(values.names, ("sub", "user_id"), token=True)
+    session_claim: tuple[str, ...] = _setting(values.names, ("sid", "session_id", "session_state", "jti"), token=True)
+    claims: tuple[tuple[str, str], ...] = _setting(values.claims, ())
+    issuers_file: Path | None = _setting(values.existing_file, token=True)
+    http_hosts: tuple[str, ...] = _setting(values.names, (), token=True)
+    sources: tuple[str, ...] = _setting(values.sources, ("bearer",), token=True)
+    pii: tuple[str, str, str] = _setting(values.pii, ("raw", "raw", "raw"), wrong=_HIDDEN)
+    pseudonym_key_file: Path | None = _setting(values.existing_file)
+    token_fingerprint: bool = _setting(values.flag, False)
+    excluded_paths: tuple[str, ...] = _setting(values.paths, ())
+    spool: Path = _setting(values.directory, Path())
+    spool_limit: int = _setting(values.size, 2**30)
+    retention: int = _setting(values.seconds, 7 * 86400)
+    endpoint: str = _setting(values.http_url, "")
+    protocol: str = _setting(values.one_of("http/protobuf", "http/json"), "http/protobuf")
+    headers: tuple[tuple[str, str], ...] = _setting(values.headers, (), otlp="HEADERS")
+    certificate: Path | None = _setting(values.existing_file, otlp="CERTIFICATE")
+    client_certificate: Path | None = _setting(values.existing_file, otlp="CLIENT_CERTIFICATE")
+    client_key: Path | None = _setting(values.existing_file, otlp="CLIENT_KEY")
+    timeout: float = _setting(values.timeout, 10.0, otlp="TIMEOUT")
+    compression: str = _setting(values.one_of("gzip", "none"), "gzip", otlp="COMPRESSION")
+    signing_key: Path | None = _setting(values.existing_file)
+    export_canonical: bool = _setting(values.flag, True)
+    fail_mode: str = _setting(values.one_of("open", "closed"), "open")
+    durability: str = _setting(values.one_of("process", "disk"), "process")
     token_settings_ok: bool = True
+    issuers: tuple[IssuerTable, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -279,7 +110,7 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Co
     """
     environ = os.environ if environ is None else environ
     problems: list[ConfigError] = []
-    values: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     known = {f.name: f for f in fields(Config) if f.metadata}
     given: dict[str, tuple[str, Any]] = {}
     for name, setting in known.items():
@@ -297,20 +128,97 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Co
             problems.append(ConfigError(variable, "no such setting", remedy))
             continue
         try:
-            values[name] = known[name].metadata["parse"](value)
-        except (_WrongValueError, TypeError) as error:
+            found[name] = known[name].metadata["parse"](value)
+        except (WrongValueError, TypeError) as error:
             problem, remedy = "a value of the wrong type", "see the documentation"
-            if isinstance(error, _WrongValueError):
+            if isinstance(error, WrongValueError):
                 problem, remedy = error.problem, error.remedy
             if known[name].metadata["token"]:
-                values["token_settings_ok"] = False
+                found["token_settings_ok"] = False
                 remedy += "; until then no token is verified"
+            if known[name].metadata["wrong"] is not None:
+                found[name] = known[name].metadata["wrong"]
             problems.append(ConfigError(variable, problem, remedy))
-    values.setdefault("spool", _default_spool(environ))
-    if "endpoint" not in values:
-        values["endpoint"], notes = _inherited_endpoint(environ)
+    found.setdefault("spool", _default_spool(environ))
+    if "endpoint" not in found:
+        found["endpoint"], notes = _inherited_endpoint(environ)
         problems.extend(notes)
-    return Config(**values), problems
+    return _private(_with_issuers(Config(**found), problems), problems), problems
+
+
+def _with_issuers(config: Config, problems: list[ConfigError]) -> Config:
+    """Who may sign: what the variables describe, and each table of the file."""
+
+    def wrong(variable: str, problem: str, remedy: str) -> None:
+        problems.append(ConfigError(f"{PREFIX}{variable}", problem, f"{remedy}; until then no token is verified"))
+
+    base = IssuerTable(
+        name="variables",
+        leeway=config.leeway,
+        subject=config.subject_claim,
+        session=config.session_claim,
+        claims=config.claims,
+    )
+    tables: list[IssuerTable] = []
+    try:
+        if config.jwks or config.discovery or config.public_key or config.secret_file:
+            tables.append(_single(config, base))
+    except WrongValueError as error:
+        wrong("JWKS" if config.jwks else "DISCOVERY", error.problem, error.remedy)
+        return replace(config, token_settings_ok=False)
+    if config.issuers_file is None:
+        return replace(config, issuers=tuple(tables))
+    if not tables and (config.issuer or config.audience or config.algorithms or config.typ):
+        problem = "ISSUER, AUDIENCE, ALGORITHMS and TYP belong to the keys of the variables, and there are none"
+        wrong("ISSUERS_FILE", problem, "say so in the tables of the file")
+        return replace(config, token_settings_ok=False)
+    read = read_issuers(config.issuers_file, base, tables, config.http_hosts)
+    for problem, remedy in read.problems:
+        meanwhile = "its tokens stay unverified" if read.readable else "no token is verified"
+        problems.append(ConfigError(f"{PREFIX}ISSUERS_FILE", problem, f"{remedy}; until then {meanwhile}"))
+    ok = config.token_settings_ok and read.readable
+    return replace(config, issuers=(*tables, *read.tables), token_settings_ok=ok)
+
+
+def _single(config: Config, base: IssuerTable) -> IssuerTable:
+    """The issuer of the variables. Raises WrongValueError."""
+    found = config.discovery
+    if found == "true" and config.issuer is None:
+        raise WrongValueError("it is not known whose metadata to read", f"set {PREFIX}ISSUER")
+    if found is not None:
+        found = values.http_url(discovery_url(config.issuer, found))
+    for url in (config.jwks, found):
+        if url is not None and "://" in url:
+            values.plain_http(url, config.http_hosts)
+    return replace(
+        base,
+        issuer=config.issuer,
+        jwks=config.jwks,
+        discovery=found,
+        public_key=config.public_key,
+        secret_file=config.secret_file,
+        audience=config.audience,
+        algorithms=config.algorithms,
+        typ=config.typ,
+        tenant="{tenantid}" in (config.issuer or ""),
+    )
+
+
+def _private(config: Config, problems: list[ConfigError]) -> Config:
+    """Without a key there are no pseudonyms: then nothing is shown, rather than everything."""
+    if config.pseudonym_key_file is not None:
+        return config
+    variable, remedy = f"{PREFIX}PSEUDONYM_KEY_FILE", "name a file with a secret of at least 32 bytes"
+    if "pseudonym" in config.pii:
+        problems.append(ConfigError(variable, "pseudonyms need a key", f"{remedy}; until then they are left out"))
+        hidden = ["off" if word == "pseudonym" else word for word in config.pii]
+        config = replace(config, pii=(hidden[0], hidden[1], hidden[2]))
+    if config.token_fingerprint:
+        problems.append(ConfigError(variable, "TOKEN_FINGERPRINT needs a key", f"{remedy}; until then there is none"))
+        config = replace(config, token_fingerprint=False)
+    return config
+
+
 
 
 def _inherited_endpoint(environ: Mapping[str, str]) -> tuple[str, list[ConfigError]]:
@@ -324,8 +232,8 @@ def _inherited_endpoint(environ: Mapping[str, str]) -> tuple[str, list[ConfigErr
     url = logs or (f"{base.rstrip('/')}/v1/logs" if base else "http://localhost:4318/v1/logs")
     variable = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT" if logs else "OTEL_EXPORTER_OTLP_ENDPOINT"
     try:
-        parts = urlsplit(http_url(url))
-    except _WrongValueError as error:
+        parts = urlsplit(values.http_url(url))
+    except WrongValueError as error:
         default = "http://localhost:4318/v1/logs"
         return default, [ConfigError(variable, error.problem, f"{error.remedy}; audit records go to {default}")]
     if parts.port != 4317:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ..attributes import text
-from ..config import is_loopback
+from ..values import is_loopback
 from .answers import Answer, Failure
 from .encode import rejected
 

@@ -20,6 +20,7 @@ MAX_TIME = 253_402_300_799
 _CLIENT = ("azp", "client_id", "cid", "appid")
 _SPACE_SEPARATED = frozenset(("scope", "scp"))
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")
+_TENANT = re.compile(r"[A-Za-z0-9.\-]{1,128}")
 _MISSING = object()
 
 
@@ -48,6 +49,15 @@ class Claim(NamedTuple):
             else:
                 return _MISSING
         return value
+
+
+def tenant_in(template: str, issuer: str) -> str | None:
+    """What ``issuer`` has in the place of ``{tenantid}`` in ``template``; None where it does not fit."""
+    before, placeholder, after = template.partition("{tenantid}")
+    if not placeholder or not (issuer.startswith(before) and issuer.endswith(after)):
+        return None
+    tenant = issuer[len(before) : len(issuer) - len(after)]
+    return tenant if _TENANT.fullmatch(tenant) else None
 
 
 def times(claims: Mapping[str, Any], leeway: float) -> tuple[float | None, float | None, int | None]:

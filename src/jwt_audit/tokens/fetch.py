@@ -6,19 +6,24 @@ urllib3 is imported by the thread that fetches, not by the app's start.
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import re
 import socket
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import KeySourceError
+from ..values import is_loopback
 
 MAX_BYTES = 2**20
 """The longest answer that is read."""
 DEADLINE = 5.0
 """Seconds until an answer must be complete, however busily it trickles in."""
+
+
+class NotThereError(KeySourceError):
+    """The server says that nothing is behind the URL (403 and 404: object stores do not tell them apart)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,29 +34,24 @@ class Answer:
     max_age: int | None
 
 
-def checked_url(url: str) -> SplitResult:
-    """``url`` taken apart. Raises KeySourceError unless it is https, or http to this machine itself.
+def checked_url(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
+    """``url`` taken apart. Raises KeySourceError unless it is https, or http to this machine or to ``http_hosts``.
 
     Whoever can answer in the issuer's place can sign for everybody.
     """
     try:
         parts = urlsplit(url)
-        usable = bool(parts.hostname) and parts.port != 0 and parts.username is None
+        host = parts.hostname or ""
+        usable = bool(host) and parts.port != 0 and parts.username is None
     except ValueError as error:
         raise KeySourceError("the URL of the key set cannot be read") from error
-    if not usable or not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or ""))):
+    plain = parts.scheme == "http" and (is_loopback(host) or host in http_hosts)
+    if not usable or not (parts.scheme == "https" or plain):
         raise KeySourceError("a key set is fetched over https only, over http only from this machine")
     return parts
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def get(url: str, *, deadline: float = DEADLINE) -> Answer:
+def get(url: str, *, deadline: float = DEADLINE, http_hosts: Collection[str] = ()) -> Answer:
     """The answer to a GET of ``url``. Raises KeySourceError: refused, late, too long, not 200.
 
     No redirect is followed, no content encoding accepted, nothing tried twice.
@@ -60,7 +60,7 @@ def get(url: str, *, deadline: float = DEADLINE) -> Answer:
     from urllib3.exceptions import HTTPError
     from urllib3.exceptions import TimeoutError as HTTPTimeoutError
 
-    parts = checked_url(url)
+    parts = checked_url(url, http_hosts)
     kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=deadline)
     watchdog = _Watchdog(deadline)
@@ -72,7 +72,8 @@ def get(url: str, *, deadline: float = DEADLINE) -> Answer:
         connection.request("GET", target, headers={**headers, "User-Agent": "jwt-audit"}, preload_content=False)
         response = connection.getresponse()
         if response.status != 200:
-            raise KeySourceError(f"it answers {response.status}")
+            kind_of_error = NotThereError if response.status in (403, 404) else KeySourceError
+            raise kind_of_error(f"it answers {response.status}")
         body = b""
         while len(body) <= MAX_BYTES and (more := response.read(MAX_BYTES + 1 - len(body), decode_content=False)):
             body += more  # only a read that finds nothing more sees that the answer was cut short

@@ -131,7 +131,7 @@ def parse_jwks(data: bytes) -> KeySet:
     if isinstance(entries, list):
         keys = [key for entry in entries[:MAX_KEYS] if (key := _from_jwk(entry)) is not None]
     else:
-        keys = [key for name, pem in list(found.items())[:MAX_KEYS] if (key := _from_pem_entry(name, pem)) is not None]
+        keys = [key for name, pem in list(found.items())[:MAX_KEYS] if (key := from_pem_entry(name, pem)) is not None]
     if not keys:
         raise KeySourceError("no usable key in it")
     return KeySet(keys)
@@ -242,7 +242,8 @@ def _number(text: str) -> int:
     return int.from_bytes(base64url_decode(text), "big")
 
 
-def _from_pem_entry(key_id: str, pem: Any) -> Key | None:
+def from_pem_entry(key_id: str, pem: Any) -> Key | None:
+    """The key of this name that a PEM text holds, or None where there is no usable one in it."""
     try:
         key = parse_pem(pem.encode("ascii")).keys[0]
     except (KeySourceError, AttributeError, ValueError):

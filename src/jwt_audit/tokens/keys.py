@@ -5,7 +5,7 @@ Invariants, for every `KeySource`:
   answer without a change keeps the very object, so that a verified result can be tied to it.
 - A failed reading keeps the old keys for `MAX_STALE` seconds at most, then there are none.
 - Between two readings lie at least ``interval`` seconds, however many tokens name unknown keys.
-- Nothing that a token says has an influence on what is read, only on when.
+- Nothing that a token says has an influence on what is read, only on when (but see `remote.PemPerKey`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import hashlib
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,15 @@ URL_AGE = 300.0
 URL_AGE_BOUNDS = (60.0, 3600.0)
 RETRY_BOUNDS = (1.0, 30.0)
 """Seconds until a failed reading is tried again, doubled each time."""
+PATIENCE = 2.0
+"""Seconds for which a reading that has begun is worth waiting for."""
 
 
 class KeySource(ABC):
     """Keys that a daemon thread of their own reads again and again.
 
-    ``refreshing`` is True while a reading is under way or about to start. Requests never wait in here.
+    ``refreshing`` is True while a reading is under way or about to start. Requests never wait in here: who
+    can wait a moment looks at `promising`.
     """
 
     def __init__(
@@ -59,11 +62,16 @@ class KeySource(ABC):
         self._max_stale = max_stale
         self._retry = retry
         self._failures = 0
-        self._fresh = self._tried = time.monotonic()
+        self._fresh = self._tried = self._begun = time.monotonic()
         self._wanted = False
         self._closed = False
         self._wake = threading.Event()
         self._answered = threading.Event()
+
+    @property
+    def promising(self) -> bool:
+        """Whether a reading has begun so recently that its end is worth waiting for."""
+        return self.refreshing and time.monotonic() - self._begun < PATIENCE
 
     @abstractmethod
     def _read(self) -> tuple[KeySet | None, float]:
@@ -79,6 +87,7 @@ class KeySource(ABC):
 
     def start(self) -> None:
         """Begin to read in the background."""
+        self._begun = time.monotonic()
         threading.Thread(target=self._run, name="jwt-audit-keys", daemon=True).start()
 
     def close(self) -> None:
@@ -99,11 +108,13 @@ class KeySource(ABC):
         """Whether the first reading has ended, one way or the other; waits for it ``timeout`` seconds."""
         return self._answered.wait(timeout) if timeout > 0 else self._answered.is_set()
 
-    def want(self) -> None:
+    def want(self, key_id: str | None) -> None:  # noqa: ARG002  for sources that have no key before it is asked for
         """A token names a key that is not there: read again, unless that was done a moment ago."""
         if not self._wanted and not self._closed:
             self._wanted = True
-            if time.monotonic() - self._tried >= self._interval:
+            now = time.monotonic()
+            if now - self._tried >= self._interval:
+                self._begun = now
                 self.refreshing = True
             self._wake.set()
 
@@ -121,8 +132,8 @@ class KeySource(ABC):
     def _attempt(self) -> float:
         """One reading; the seconds until the next."""
         self._wanted = False
+        self._tried = self._begun = time.monotonic()
         self.refreshing = True
-        self._tried = time.monotonic()
         try:
             keys, due = self._read()
         except Exception as error:  # whatever it is: a thread that dies would keep its keys for ever
@@ -188,7 +199,8 @@ class FileKeys(KeySource):
 class UrlKeys(KeySource):
     """A JWK set behind a URL. Raises KeySourceError when the URL may not be fetched.
 
-    ``suppress`` gives a context in which a fetch is traced by nobody.
+    ``suppress`` gives a context in which a fetch is traced by nobody. ``http_hosts`` may be asked over
+    plain http.
     """
 
     def __init__(
@@ -200,20 +212,28 @@ class UrlKeys(KeySource):
         age: float = URL_AGE,
         age_bounds: tuple[float, float] = URL_AGE_BOUNDS,
         deadline: float = fetch.DEADLINE,
+        http_hosts: Collection[str] = (),
         **life: Any,
     ) -> None:
-        parts = fetch.checked_url(url)
+        parts = fetch.checked_url(url, http_hosts)
         super().__init__(parts._replace(query="", fragment="").geturl(), tell, **life)
         self._url = url
         self._suppress = suppress
         self._age = age
         self._age_bounds = age_bounds
         self._deadline = deadline
+        self._http_hosts = http_hosts
         self._digest: bytes | None = None
 
-    def _read(self) -> tuple[KeySet | None, float]:
+    def _get(self, url: str) -> fetch.Answer:
         with self._suppress():
-            answer = fetch.get(self._url, deadline=self._deadline)
+            return fetch.get(url, deadline=self._deadline, http_hosts=self._http_hosts)
+
+    def _read(self) -> tuple[KeySet | None, float]:
+        return self._key_set(self._url)
+
+    def _key_set(self, url: str) -> tuple[KeySet | None, float]:
+        answer = self._get(url)
         least, most = self._age_bounds
         due = self._age if answer.max_age is None else min(max(float(answer.max_age), least), most)
         digest = hashlib.sha256(answer.body).digest()

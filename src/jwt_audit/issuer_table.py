@@ -1,0 +1,54 @@
+"""One issuer as an operator describes it: plain values, checked, from the variables or from a table of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class IssuerTable:
+    """What is said of one issuer. Of the four places of keys exactly one is set, unless ``broken``.
+
+    ``name`` says where it was described. ``issuer`` is what ``iss`` must be: exactly, or with
+    ``{tenantid}`` for the value of the token's claim ``tid``; None takes any. ``jwks`` is a URL (with
+    ``{kid}``: one PEM key behind each) or a path, ``discovery`` the URL of the issuer's metadata. ``source``
+    None takes tokens from every source. ``leeway`` is in seconds. ``claims`` pairs claim and
+    attribute. ``tenant`` asks that the claim ``tid`` stands in ``iss``. ``audience_header`` names the
+    member of the token's header that holds what ``aud`` holds elsewhere. ``broken`` tables verify nothing.
+    """
+
+    name: str
+    issuer: str | None = None
+    jwks: str | None = None
+    discovery: str | None = None
+    public_key: Path | None = None
+    secret_file: Path | None = None
+    audience: tuple[str, ...] = ()
+    algorithms: tuple[str, ...] = ()
+    typ: str | None = None
+    leeway: int = 10
+    source: str | None = None
+    padded: bool = False
+    subject: tuple[str, ...] = ("sub", "user_id")
+    session: tuple[str, ...] = ("sid", "session_id", "session_state", "jti")
+    actor_type: str | None = None
+    claims: tuple[tuple[str, str], ...] = ()
+    preset: str | None = None
+    tenant: bool = False
+    audience_header: str | None = None
+    broken: bool = False
+
+    @property
+    def label(self) -> str:
+        """What this issuer is called in answers: its issuer, else its preset, else where it was described."""
+        return self.issuer or self.preset or self.name
+
+
+WELL_KNOWN = "/.well-known/openid-configuration"
+
+
+def discovery_url(issuer: str | None, given: str) -> str:
+    """Where an issuer's metadata is (OpenID Connect Discovery 1.0, 4): ``given``, or below ``issuer`` for ``true``."""
+    base = issuer or "" if given == "true" else given
+    return base if "/.well-known/" in base else base.rstrip("/") + WELL_KNOWN

@@ -1,0 +1,271 @@
+"""What a setting may be: each function takes what an operator wrote and gives the value, or says what is wrong.
+
+Invariants: a function raises nothing but `WrongValueError`, whose two sentences never show a secret.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from . import attributes as attr
+
+PREFIX = "OTEL_PYTHON_JWT_AUDIT_"
+
+ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+    "ES256", "ES256K", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
+)  # fmt: skip
+"""What may stand in ALGORITHMS (RFC 7518, RFC 8037, RFC 8812); ``none`` is not among them."""
+
+_RESERVED = frozenset(value for name, value in vars(attr).items() if name.isupper() and isinstance(value, str))
+
+
+class WrongValueError(ValueError):
+    """A value that cannot be used: what is wrong, what would be right."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.problem, self.remedy = problem, remedy
+
+
+def text(value: Any) -> str:
+    """Text without the blanks around it."""
+    if not isinstance(value, str):
+        raise WrongValueError(f"a value of type {type(value).__name__} is not text", "give a string")
+    return value.strip()
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """The items of a list, or of a text with commas."""
+    items = value.split(",") if isinstance(value, str) else [text(item) for item in value]
+    return tuple(item.strip() for item in items if item.strip())
+
+
+def existing_file(value: Any) -> Path:
+    """The path of a file that can be read now."""
+    path = Path(value).expanduser()
+    try:
+        with path.open("rb"):
+            return path
+    except OSError as error:
+        raise WrongValueError(
+            f"cannot read {path} ({error.strerror})", "name a file that this process may read"
+        ) from error
+
+
+def directory(value: Any) -> Path:
+    """An absolute path; whether it is there is not looked at."""
+    return Path(value).expanduser().absolute()
+
+
+def one_of(*words: str) -> Callable[[Any], str]:
+    """A parser that takes these words alone."""
+    def parse(value: Any) -> str:
+        if value not in words:
+            raise WrongValueError(f"{value!r} is not a choice", f"use one of {', '.join(words)}")
+        return str(value)
+
+    return parse
+
+
+def algorithms(value: Any) -> tuple[str, ...]:
+    """Algorithms to verify with, never symmetric and asymmetric ones together."""
+    found = names(value)
+    for name in found:
+        if name not in ALGORITHMS:
+            raise WrongValueError(
+                f"{name!r} is not an algorithm to verify with", f"use names of {', '.join(ALGORITHMS)}"
+            )
+    if any(name.startswith("HS") for name in found) and not all(name.startswith("HS") for name in found):
+        raise WrongValueError(
+            "symmetric and asymmetric algorithms together invite key confusion (RFC 8725, 3.1)",
+            "list HS* alone with SECRET_FILE, or the others alone with a public key",
+        )
+    return found
+
+
+def jwks(value: Any) -> str:
+    """The URL of a key set, or the path of a file that is there."""
+    source = text(value)
+    return http_url(source) if "://" in source else str(existing_file(source))
+
+
+def discovery(value: Any) -> str | None:
+    """``true`` for the issuer's own metadata, a URL for metadata elsewhere; None for false."""
+    if isinstance(value, str) and "://" in value:
+        return http_url(value)
+    return "true" if flag(value) else None
+
+
+def plain_http(url: str, allowed: tuple[str, ...]) -> None:
+    """Raises WrongValueError when ``url`` leads over plain http to a host that is neither this machine nor allowed."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if parts.scheme == "http" and not is_loopback(host) and host not in allowed:
+        raise WrongValueError(
+            "keys fetched over plain http can be replaced on the way",
+            f"use https (http only for loopback, and for the hosts of {PREFIX}HTTP_HOSTS)",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a URL's host name is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"  # any other name, 127.0.0.1.example.com among them, may lead anywhere
+
+
+def http_url(value: Any) -> str:
+    """``value`` as an absolute http(s) URL without user, password or fragment."""
+    url = text(value)
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise WrongValueError(f"{url[:80]!r} is no URL", "give one such as http://127.0.0.1:4318/v1/audit")
+    if parts.username or parts.password:
+        raise WrongValueError("a URL with credentials in it would be logged", "put them into HEADERS")
+    return url
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, Mapping):
+        return tuple((text(name), text(item)) for name, item in value.items())
+    pairs = []
+    for item in names(value):
+        # A claim's name may be a URL that holds "=": the attribute's name never does, so split at the last.
+        name, equals, mapped = item.rpartition("=")
+        if not equals or not name.strip() or not mapped.strip():
+            raise WrongValueError(f"{item[:40]!r} is no pair", "write name=value,name=value")
+        pairs.append((name.strip(), mapped.strip()))
+    return tuple(pairs)
+
+
+def attribute_name(name: str) -> str:
+    """``name`` as the attribute that a claim is mapped to."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\-]{0,127}", name):
+        raise WrongValueError(f"{name[:40]!r} is no attribute name", "use ASCII letters, digits, '.', '_', '-'")
+    if name != attr.USER_ROLES and (name in _RESERVED or name.startswith(("audit.", "jwt."))):
+        raise WrongValueError(f"the attribute {name} has a fixed meaning", "map the claim to another name")
+    return name
+
+
+def claims(value: Any) -> tuple[tuple[str, str], ...]:
+    """Pairs of claim and attribute."""
+    return tuple((claim, attribute_name(name)) for claim, name in _pairs(value))
+
+
+def source(value: Any) -> str:
+    """Where a token comes from: ``bearer``, ``header:NAME``, ``cookie:NAME`` or ``websocket``.
+
+    The name of a header is written in lower case, that of a cookie as it stands (RFC 6265, 5.4).
+    """
+    where = text(value)
+    kind, colon, name = where.partition(":")
+    name = name.strip()
+    if kind in ("bearer", "websocket") and not colon:
+        return where
+    if kind not in ("header", "cookie") or not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,128}", name):
+        raise WrongValueError(
+            f"{where[:60]!r} is no source of tokens", "use bearer, header:NAME, cookie:NAME or websocket"
+        )
+    return f"{kind}:{name.lower() if kind == 'header' else name}"
+
+
+def sources(value: Any) -> tuple[str, ...]:
+    """Sources in their order, each once."""
+    found = tuple(dict.fromkeys(map(source, names(value))))
+    if not found:
+        raise WrongValueError("no source of tokens is named", "use bearer, header:NAME, cookie:NAME or websocket")
+    return found
+
+
+_SIGNALS = ("spans", "logs", "audit")
+
+
+def pii(value: Any) -> tuple[str, str, str]:
+    """What spans, logs and audit records show of a person: one word for all, or ``signal=word,…``."""
+    words = dict.fromkeys(_SIGNALS, "raw")
+    if isinstance(value, Mapping):
+        value = [f"{name}={word}" for name, word in value.items()]
+    for item in names(value):
+        signal, equals, word = item.rpartition("=")
+        signal, word = signal.strip(), word.strip()
+        if word not in ("raw", "pseudonym", "off") or (equals and signal not in _SIGNALS):
+            raise WrongValueError(
+                f"{item[:40]!r} is no choice",
+                "use raw, pseudonym or off, or each by its signal, as spans=pseudonym,logs=off,audit=raw",
+            )
+        words.update({signal: word} if equals else dict.fromkeys(_SIGNALS, word))
+    return words["spans"], words["logs"], words["audit"]
+
+
+def headers(value: Any) -> tuple[tuple[str, str], ...]:
+    """HTTP headers, as a mapping or as the OTLP variables write them."""
+    # The OTLP exporter specification: W3C baggage's key=value,… with values percent-encoded.
+    if isinstance(value, Mapping):
+        pairs = _pairs(value)
+    else:
+        split = [item.partition("=") for item in names(value)]
+        if any(not equals or not name.strip() for name, equals, _ in split):
+            raise WrongValueError(
+                "an entry is no pair", "write name=value,name=value"
+            )  # never shows the value: a secret
+        pairs = tuple((name.strip(), unquote(item.strip())) for name, _, item in split)
+    for name, item in pairs:
+        if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", name) or re.search(r"[\r\n\0]", item):
+            raise WrongValueError("an entry is no HTTP header", "write name=value,name=value")
+    return pairs
+
+
+def paths(value: Any) -> tuple[str, ...]:
+    """Rules over paths: exact, or everything below one."""
+    paths = names(value)
+    for path in paths:
+        if not path.startswith("/") or "*" in path.removesuffix("/*"):
+            raise WrongValueError(f"{path[:40]!r} is no path rule", "write /exact/path or /prefix/*")
+    return paths
+
+
+def flag(value: Any) -> bool:
+    """True or false."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word not in ("true", "false", "1", "0"):
+        raise WrongValueError(f"{word[:20]!r} is neither true nor false", "use true or false")
+    return word in ("true", "1")
+
+
+def _scaled(units: Mapping[str, int], example: str) -> Callable[[Any], int]:
+    def parse(value: Any) -> int:
+        match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]*)", str(value).strip())
+        if not match or match[2] not in units:
+            raise WrongValueError(f"{str(value)[:20]!r} is no quantity", f"write a number such as {example}")
+        return int(match[1]) * units[match[2]]
+
+    return parse
+
+
+seconds = _scaled({"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}, "7d, 12h or 90s")
+size = _scaled({"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "512MiB or 2GiB")
+
+
+def timeout(value: Any) -> float:
+    """Seconds above 0 up to 600, a fraction allowed."""
+    # The SDK reads OTEL_EXPORTER_OTLP_TIMEOUT as seconds, a fraction allowed.
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 600:
+        raise WrongValueError(f"{str(value)[:20]!r} is no time", "write seconds from above 0 up to 600")
+    return seconds
