@@ -19,10 +19,13 @@ from urllib.parse import unquote, urlsplit
 import orjson
 
 from . import values
-from .errors import ConfigError
+from .errors import ConfigError, KeySourceError
 from .issuer_file import read_issuers
 from .issuer_table import IssuerTable, discovery_url
-from .values import PREFIX, WrongValueError
+from .privacy import MIN_KEY, OPEN, Policy, Privacy, Pseudonyms, key_in
+from .values import PREFIX as PREFIX
+from .values import WrongValueError
+
 
 def _default_spool(environ: Mapping[str, str]) -> Path:
     """``$XDG_STATE_HOME/jwt-audit/<service>``; the service as OTEL_SERVICE_NAME or the resource says."""
@@ -54,7 +57,8 @@ class Config:
     the default (``OTEL_EXPORTER_OTLP_LOGS_…`` before ``OTEL_EXPORTER_OTLP_…``): audit records go where
     the app's logs go, unless told otherwise. ``token_settings_ok`` is False when a token setting was wrong:
     then no token is verified, since half a configuration could accept more than was meant. ``issuers`` are
-    those of ISSUERS_FILE, and before them the one that the variables describe.
+    those of ISSUERS_FILE, and before them the one that the variables describe; ``privacy`` says what is
+    shown of people.
     """
 
     jwks: str | None = _setting(values.jwks, token=True)
@@ -93,6 +97,7 @@ class Config:
     durability: str = _setting(values.one_of("process", "disk"), "process")
     token_settings_ok: bool = True
     issuers: tuple[IssuerTable, ...] = ()
+    privacy: Privacy = OPEN
 
     @property
     def digest(self) -> str:
@@ -205,20 +210,24 @@ def _single(config: Config, base: IssuerTable) -> IssuerTable:
 
 
 def _private(config: Config, problems: list[ConfigError]) -> Config:
-    """Without a key there are no pseudonyms: then nothing is shown, rather than everything."""
-    if config.pseudonym_key_file is not None:
+    """What is shown of people. Without a usable key there are no pseudonyms: then nothing is shown, not everything."""
+    policies = [Policy(word) for word in config.pii]
+    pseudonyms = None
+    wanted = Policy.PSEUDONYM in policies or config.token_fingerprint
+    try:
+        if config.pseudonym_key_file is not None:
+            pseudonyms = Pseudonyms(key_in(config.pseudonym_key_file.read_bytes()))
+        elif wanted:
+            raise KeySourceError("is not set, and pseudonyms and fingerprints need a key")
+    except (OSError, KeySourceError) as error:
+        problem = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+        remedy = f"name a file with {MIN_KEY} random bytes or more; until then what needs the key is left out"
+        problems.append(ConfigError(f"{PREFIX}PSEUDONYM_KEY_FILE", problem, remedy))
+        policies = [Policy.OFF if policy is Policy.PSEUDONYM else policy for policy in policies]
+    if policies == [Policy.RAW] * 3 and not config.token_fingerprint:
         return config
-    variable, remedy = f"{PREFIX}PSEUDONYM_KEY_FILE", "name a file with a secret of at least 32 bytes"
-    if "pseudonym" in config.pii:
-        problems.append(ConfigError(variable, "pseudonyms need a key", f"{remedy}; until then they are left out"))
-        hidden = ["off" if word == "pseudonym" else word for word in config.pii]
-        config = replace(config, pii=(hidden[0], hidden[1], hidden[2]))
-    if config.token_fingerprint:
-        problems.append(ConfigError(variable, "TOKEN_FINGERPRINT needs a key", f"{remedy}; until then there is none"))
-        config = replace(config, token_fingerprint=False)
-    return config
-
-
+    spans, logs, audit = policies
+    return replace(config, privacy=Privacy(spans, logs, audit, pseudonyms, config.token_fingerprint))
 
 
 def _inherited_endpoint(environ: Mapping[str, str]) -> tuple[str, list[ConfigError]]:

@@ -8,10 +8,10 @@ ever enters baggage.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
 from .attributes import Value
 from .identity import ABSENT, Identity
@@ -23,6 +23,16 @@ class Phase(IntEnum):
     OPEN = 0
     CLOSING = 1
     DONE = 2
+
+
+class Headers(Protocol):
+    """The headers of a request, read where the server keeps them, only when they are asked for."""
+
+    def every(self) -> Iterable[str]:
+        """The values of all headers, as they came (latin-1 text)."""
+
+    def named(self, name: str) -> Sequence[str]:
+        """The values of the headers of this name, which is in lower case; one for each line that came."""
 
 
 class Request:
@@ -74,9 +84,9 @@ class Request:
         self.client: str | None = None
         self.user_agent: str | None = None
         self.authorization: tuple[str, ...] = ()
-        """The header values that may hold the token; in memory only, emptied when the request is done."""
-        self.headers: Callable[[], Iterable[str]] | None = None
-        """The values of all request headers, as they came; in memory only, None when the request is done."""
+        """The values of the Authorization header; in memory only, emptied when the request is done."""
+        self.headers: Headers | None = None
+        """Whatever may hold a token; in memory only, None when the request is done."""
         self.identity: Identity = ABSENT
         self.judged = False
         """Whether the identity is the verdict on a token under configured keys: then nothing else changes it."""

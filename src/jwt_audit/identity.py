@@ -8,15 +8,17 @@ claims is kept apart under ``claimed``, and goes into the audit record alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
 
 from . import attributes as attr
 from .attributes import Value
+from .privacy import OPEN, Kind, Policy, Privacy
 
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
+_EXPIRED: tuple[tuple[str, Kind], ...] = ((attr.JWT_EXPIRED_SUBJECT, "subject"), (attr.JWT_EXPIRED_SESSION, "session"))
 
 
 class Status(str, Enum):
@@ -69,10 +71,13 @@ UNKNOWN = "unknown"
 class Identity:
     """The outcome of looking at a request's token.
 
-    ``expires_at`` is in seconds since the epoch. ``claims`` holds what the operator asked for beside
-    the fixed set, already bounded, by attribute name. ``extra`` is for the audit record alone: of an
-    unproved token only its claimed ``iss``, ``kid`` and ``alg`` (capped), of an expired one its
-    subject and session.
+    ``expires_at`` is in seconds since the epoch. ``acting`` is who acts for the subject (RFC 8693, 4.1), named
+    by ``acting_issuer`` if the token says so. ``bound`` says that the token serves only whoever holds a
+    certain key (``dpop``, ``mtls``), which is not checked here. The fields are as the token has them;
+    `telemetry`, `logged`, `audit` and `actor_id` show them as ``privacy`` allows. ``claims`` holds what the
+    operator asked for beside the fixed set, already bounded, by attribute name. ``extra`` is for the
+    audit record alone: of an unproved token only its claimed ``iss``, ``kid`` and ``alg`` (capped), of an
+    expired one its subject and session.
     """
 
     status: Status
@@ -86,19 +91,35 @@ class Identity:
     client: str | None = None
     actor_type: ActorType = ActorType.USER
     verified_by: str | None = None
+    acting: str | None = None
+    acting_issuer: str | None = None
+    bound: str | None = None
+    fingerprint: str | None = None
     claims: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
     extra: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
+    privacy: Privacy = field(default=OPEN, compare=False, repr=False)
 
     @property
     def verified(self) -> bool:
         return self.status is Status.VERIFIED
+
+    def under(self, privacy: Privacy, token: str | None = None) -> Identity:
+        """This identity, shown by these policies; ``token`` is what the fingerprint, if asked for, is of."""
+        if privacy is OPEN:
+            return self
+        fingerprint = self.fingerprint
+        if privacy.fingerprint and privacy.pseudonyms is not None and token is not None:
+            fingerprint = privacy.pseudonyms.fingerprint(token)
+        return replace(self, privacy=privacy, fingerprint=fingerprint)
 
     @cached_property
     def actor_id(self) -> str:
         """``audit.actor.id``: the subject, else the client that acts for itself, else who we cannot name."""
         if not self.verified:
             return ANONYMOUS
-        return self.subject or self.client or UNKNOWN
+        if self.subject is None:
+            return self.client or UNKNOWN
+        return self.privacy.shown(self.privacy.audit, "subject", self.issuer, self.subject) or UNKNOWN
 
     @cached_property
     def actor(self) -> ActorType:
@@ -109,39 +130,76 @@ class Identity:
 
     @cached_property
     def telemetry(self) -> Mapping[str, Value]:
-        """What spans and log records carry (design table): computed once for all uses of a token."""
-        found: dict[str, Value] = {attr.JWT_STATUS: self.status.value}
-        if self.reason is not None:
-            found[attr.JWT_ERROR] = self.reason.value
-        if self.verified:
-            if self.subject is not None:
-                found[attr.ENDUSER_ID] = self.subject
-            if self.session is not None:
-                found[attr.SESSION_ID] = self.session
-            if self.issuer is not None:
-                found[attr.JWT_ISSUER] = self.issuer
-            if self.expires_at is not None:
-                found[attr.JWT_EXPIRES_AT] = self.expires_at
-            found.update(self.claims)
-        return MappingProxyType(found)
+        """What spans carry (design table): computed once for all uses of a token."""
+        return MappingProxyType(self._known(self.privacy.spans))
+
+    @cached_property
+    def logged(self) -> Mapping[str, Value]:
+        """What log records carry."""
+        if self.privacy.logs is self.privacy.spans:
+            return self.telemetry
+        return MappingProxyType(self._known(self.privacy.logs))
 
     @cached_property
     def audit(self) -> Mapping[str, Value]:
         """What the audit record carries of the token, beside the mandatory ``audit.*`` attributes."""
-        found = dict(self.telemetry)
+        policy = self.privacy.audit
+        found = self._known(policy)
         if self.verified:
             if self.expires_at is not None:
                 found[attr.JWT_EXPIRES_AT_ISO] = attr.iso_8601(self.expires_at)
-            if self.token_id is not None:
-                found[attr.JWT_ID] = self.token_id
-            if self.session_claim is not None:
-                found[attr.JWT_SESSION_CLAIM] = self.session_claim
-            if self.client is not None:
-                found[attr.JWT_CLIENT] = self.client
-            if self.verified_by is not None:
-                found[attr.JWT_VERIFIED_BY] = self.verified_by
-        found.update(self.extra)
+            by_the_issuer = {
+                attr.JWT_ID: self.privacy.shown(policy, "token", self.issuer, self.token_id),
+                attr.JWT_SESSION_CLAIM: self.session_claim,
+                attr.JWT_CLIENT: self.client,
+                attr.JWT_VERIFIED_BY: self.verified_by,
+                attr.JWT_ACT_SUBJECT: self.privacy.shown(
+                    policy, "subject", self.acting_issuer or self.issuer, self.acting
+                ),
+                attr.JWT_ACT_ISSUER: self.acting_issuer,
+                attr.JWT_BOUND: self.bound,
+            }
+            found.update({name: value for name, value in by_the_issuer.items() if value is not None})
+        found.update(self.extra if policy is Policy.RAW else self._hidden_extra(policy))
+        if self.fingerprint is not None:
+            found[attr.JWT_FINGERPRINT] = self.fingerprint
         return MappingProxyType(found)
+
+    def _known(self, policy: Policy) -> dict[str, Value]:
+        """Status and, of a verified token, who it is, as a policy shows it."""
+        found: dict[str, Value] = {attr.JWT_STATUS: self.status.value}
+        if self.reason is not None:
+            found[attr.JWT_ERROR] = self.reason.value
+        if not self.verified:
+            return found
+        subject = self.privacy.shown(policy, "subject", self.issuer, self.subject)
+        session = self.privacy.shown(policy, "session", self.issuer, self.session)
+        if subject is not None:
+            found[attr.ENDUSER_ID if policy is Policy.RAW else attr.ENDUSER_PSEUDO_ID] = subject
+        if session is not None:
+            found[attr.SESSION_ID] = session
+        if self.issuer is not None:
+            found[attr.JWT_ISSUER] = self.issuer
+        if self.expires_at is not None:
+            found[attr.JWT_EXPIRES_AT] = self.expires_at
+        found.update(self.privacy.shown_claims(policy, self.issuer, self.claims))
+        if policy is Policy.PSEUDONYM and self.privacy.pseudonyms is not None:
+            found[attr.JWT_PSEUDONYM_KEY] = self.privacy.pseudonyms.key_id
+        return found
+
+    def _hidden_extra(self, policy: Policy) -> dict[str, Value]:
+        """What an expired token said of a person, as a policy shows it."""
+        found = dict(self.extra)
+        issuer = found.get(attr.JWT_CLAIMED_ISSUER)
+        by = issuer if isinstance(issuer, str) else None
+        for name, kind in _EXPIRED:
+            value = found.pop(name, None)
+            shown = self.privacy.shown(policy, kind, by, value) if isinstance(value, str) else None
+            if shown is not None:
+                found[name] = shown
+                if self.privacy.pseudonyms is not None:
+                    found[attr.JWT_PSEUDONYM_KEY] = self.privacy.pseudonyms.key_id
+        return found
 
 
 ABSENT = Identity(Status.ABSENT)

@@ -90,11 +90,8 @@ def _table(
     wrong: list[tuple[str, str, str]] = []
     merged = dict(given)
     preset = given.get("preset")
-    if preset is not None:
-        if isinstance(preset, str) and preset in presets():
-            merged = _over_preset(given, presets()[preset])
-        else:
-            wrong.append(("preset", f"{str(preset)[:40]!r} is none", f"use one of {', '.join(sorted(presets()))}"))
+    if isinstance(preset, str) and preset in presets():
+        merged = _over_preset(given, presets()[preset])
     parsers = _parsers(folder)
     found: dict[str, Any] = {}
     for key, value in merged.items():
@@ -115,7 +112,7 @@ def _table(
         except WrongValueError as error:
             wrong.append(("keys", error.problem, error.remedy))
     if wrong:
-        who = {key: found.get(key) for key in ("issuer", "source", "preset")}
+        who: dict[str, Any] = {key: found.get(key) for key in ("issuer", "source", "preset")}
         return replace(base, **who, broken=True), wrong
     return replace(base, **found), []
 
@@ -137,19 +134,19 @@ def _complete(found: dict[str, Any], preset: str | None, http_hosts: tuple[str, 
     if len(places) != 1:
         said = f"{' and '.join(places)} are given" if places else "the table says nothing of keys"
         raise WrongValueError(said, f"give one of {', '.join(KEY_PLACES)}")
-    issuer = found.get("issuer")
+    issuer: str | None = found.get("issuer")
     if issuer is None and (found.get("discovery") or "{issuer}" in (found.get("jwks") or "")):
         whose = "discovery" if found.get("discovery") else f"the preset {preset}"
         raise WrongValueError(f"{whose} needs to know the issuer", "give issuer")
     if found.get("jwks") is not None:
         found["jwks"] = found["jwks"].replace("{issuer}", (issuer or "").rstrip("/"))
     if found.get("discovery") is not None:
-        if found["discovery"] == "true" and "{tenantid}" in issuer:
+        if found["discovery"] == "true" and "{tenantid}" in (issuer or ""):
             raise WrongValueError("an issuer with {tenantid} has no metadata of its own", "give discovery a URL")
-        found["discovery"] = discovery_url(issuer, found["discovery"])
+        found["discovery"] = values.http_url(discovery_url(issuer, found["discovery"]))
     for url in (found.get("jwks"), found.get("discovery")):
         if url is not None and "://" in url:
-            values.plain_http(values.http_url(url), http_hosts)
+            values.plain_http(url, http_hosts)
     found["tenant"] = found.get("tenant", False) or (issuer is not None and "{tenantid}" in issuer)
 
 
@@ -164,6 +161,12 @@ def _one(value: Any) -> str:
     if not found:
         raise WrongValueError("it is empty", "leave the key out")
     return found
+
+
+def _preset(value: Any) -> str:
+    if not isinstance(value, str) or value not in presets():
+        raise WrongValueError(f"{str(value)[:40]!r} is none", f"use one of {', '.join(sorted(presets()))}")
+    return value
 
 
 def _many(value: Any) -> tuple[str, ...]:
@@ -220,7 +223,7 @@ def _parsers(folder: Path) -> dict[str, Callable[[Any], Any]]:
         "subject": _many,
         "session": _many,
         "actor_type": values.one_of("user", "service", "system"),
-        "preset": _one,
+        "preset": _preset,
         "claims": _claims,
     }
 

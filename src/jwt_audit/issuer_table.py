@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+BEARER = "bearer"
+"""The source of a token in the Authorization header."""
+
 
 @dataclass(frozen=True)
 class IssuerTable:

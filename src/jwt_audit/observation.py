@@ -127,7 +127,7 @@ def _position(request: Request, token: str) -> Position | None:
     headers = request.headers
     if headers is None or not token:
         return None
-    for index, value in enumerate(headers()):
+    for index, value in enumerate(headers.every()):
         at = value.find(token)
         while at >= 0:
             if not _inside(value, at + len(token)) and (not _inside(value, at - 1) or value[at - 3 : at - 2] == "%"):
@@ -143,7 +143,7 @@ def _inside(value: str, at: int) -> bool:
 
 def _only(request: Request, token: str) -> bool:
     headers = request.headers
-    return headers is not None and {found for value in headers() for found in _TOKEN.findall(value)} == {token}
+    return headers is not None and {found for value in headers.every() for found in _TOKEN.findall(value)} == {token}
 
 
 def token_text(value: Any) -> str | None:

@@ -65,6 +65,7 @@ def directory(value: Any) -> Path:
 
 def one_of(*words: str) -> Callable[[Any], str]:
     """A parser that takes these words alone."""
+
     def parse(value: Any) -> str:
         if value not in words:
             raise WrongValueError(f"{value!r} is not a choice", f"use one of {', '.join(words)}")

@@ -10,6 +10,7 @@ from jwt_audit.context import Phase, Request, in_flight
 from jwt_audit.identity import ABSENT, Identity, Reason, Status, refused
 from jwt_audit.observation import MAX_SEEN, Observation, token_text
 from jwt_audit.tokens.observed import Verification
+from support.headers import request_with
 
 ALICE, BOB, OLD = "eyJ0.eyJhbGljZQ.c2ln", "eyJ0.eyJib2I.c2ln", "eyJ0.eyJvbGQ.c2ln"
 
@@ -31,8 +32,7 @@ def _nothing_in_flight() -> Iterator[None]:
 
 
 def request(*headers: str, flying: bool = True) -> Request:
-    made = Request(kind="http", method="GET", path="/", started=0, clock=0, request_id="r")
-    made.headers = lambda: headers
+    made = request_with(*(("x", value) for value in headers))
     if flying:
         in_flight.add(made)
     return made

@@ -17,6 +17,7 @@ COMMANDS = {
     "sink": "jwt_audit.cli.sink:sink",
     "ship": "jwt_audit.cli.ship:ship",
     "status": "jwt_audit.cli.status:status",
+    "token": "jwt_audit.cli.token:token",
     "verify": "jwt_audit.cli.verify:verify",
 }
 """Name of each command, and where it is."""
@@ -63,4 +64,4 @@ class _Group(click.Group):
 @click.group(cls=_Group, commands=_Lazy(dict(COMMANDS)), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="opentelemetry-instrumentation-jwt-audit", prog_name="jwt-audit")
 def main() -> None:
-    """Who did what, with which token, and the proof: receive, ship and verify audit records."""
+    """Who did what, with which token, and the proof: receive, ship and verify audit records, look at tokens."""

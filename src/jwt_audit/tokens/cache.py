@@ -9,19 +9,19 @@ from ..identity import Identity
 from .jwks import KeySet
 
 if TYPE_CHECKING:
-    from .keys import KeySource
+    from .issuers import Issuer
 
 
 class Result(NamedTuple):
-    """An identity, until when it holds (wall clock), and the key set that it rests on, if on any."""
+    """An identity, until when it holds (wall clock), and the issuer and its key set that it rests on, if on any."""
 
     identity: Identity
     until: float
-    source: KeySource | None = None
+    issuer: Issuer | None = None
     keys: KeySet | None = None
 
     def holds(self, now: float) -> bool:
-        return now < self.until and (self.source is None or self.source.keys is self.keys)
+        return now < self.until and (self.issuer is None or self.issuer.keys.keys is self.keys)
 
 
 class Cache:

@@ -17,6 +17,8 @@ from .jws import TokenRefusedError
 MAX_TIME = 253_402_300_799
 """The last second of the year 9999. What lies beyond is no time: milliseconds, or a slip of the pen."""
 
+_ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
+"""What each access token of RFC 9068 must have (2.2)."""
 _CLIENT = ("azp", "client_id", "cid", "appid")
 _SPACE_SEPARATED = frozenset(("scope", "scp"))
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")
@@ -89,7 +91,11 @@ def audience_matches(claims: Mapping[str, Any], wanted: frozenset[str]) -> bool:
     A token without any ``aud`` is judged by its ``client_id``: Amazon Cognito's access tokens have
     nothing else, and the issuer has signed it.
     """
-    audience = claims["aud"] if "aud" in claims else claims.get("client_id")
+    return names_one_of(claims["aud"] if "aud" in claims else claims.get("client_id"), wanted)
+
+
+def names_one_of(audience: Any, wanted: frozenset[str]) -> bool:
+    """Whether a text, or a list of them, names one of ``wanted``."""
     if isinstance(audience, str):
         return audience in wanted
     return isinstance(audience, list) and any(isinstance(item, str) and item in wanted for item in audience)
@@ -128,9 +134,38 @@ def _first(claims: Mapping[str, Any], candidates: Iterable[Claim]) -> tuple[str,
     return None
 
 
+def is_access_token(claims: Mapping[str, Any]) -> bool:
+    """Whether the claims are there that RFC 9068 demands of an access token."""
+    return all(name in claims for name in _ACCESS_TOKEN)
+
+
+def _acting(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Who acts for the subject, and who named them so (RFC 8693, 4.1).
+
+    Only the outermost ``act`` acts now; those within have acted before. ``may_act`` says who might, and is
+    never looked at.
+    """
+    act = claims.get("act")
+    if not isinstance(act, dict):
+        return None, None
+    who = next((name for key in ("sub", *_CLIENT) if (name := _name(act.get(key)))), None)
+    issuer = act.get("iss")
+    return who, attr.text(issuer) if who is not None and isinstance(issuer, str) and issuer else None
+
+
+def _bound(claims: Mapping[str, Any]) -> str | None:
+    """By what the token is bound to whoever holds a key (RFC 7800, 3.1; RFC 9449, 6.1; RFC 8705, 3.1)."""
+    confirmation = claims.get("cnf")
+    if not isinstance(confirmation, dict) or not confirmation:
+        return None
+    return "dpop" if "jkt" in confirmation else "mtls" if "x5t#S256" in confirmation else "key"
+
+
 def _mapped(claims: Mapping[str, Any], mapping: Iterable[tuple[Claim, str]]) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for claim, attribute in mapping:
+        if attribute in found:
+            continue  # of several claims for one attribute the first that is there counts
         value = claim.of(claims)
         if isinstance(value, str) and claim.path[-1] in _SPACE_SEPARATED:
             value = value.split()  # RFC 8693, 4.2
@@ -163,12 +198,19 @@ def verified(
     session: Iterable[Claim],
     mapping: Iterable[tuple[Claim, str]],
     expires_at: int | None,
+    actor_type: ActorType | None = None,
 ) -> Identity:
-    """The identity that proved ``claims`` give. Raises TokenRefusedError when the subject is no name."""
+    """The identity that proved ``claims`` give. Raises TokenRefusedError when the subject is no name.
+
+    ``actor_type`` is what the operator says of everybody whom the issuer knows.
+    """
     who = _subject(claims, subject)
     found = _first(claims, session)
     client = next((attr.text(value) for name in _CLIENT if isinstance(value := claims.get(name), str) and value), None)
     issuer = claims.get("iss")
+    acting, acting_issuer = _acting(claims)
+    if actor_type is None:
+        actor_type = ActorType.SERVICE if _is_service(claims, who, client) else ActorType.USER
     return Identity(
         Status.VERIFIED,
         subject=who,
@@ -178,7 +220,10 @@ def verified(
         expires_at=expires_at,
         token_id=_name(claims.get("jti")),
         client=client,
-        actor_type=ActorType.SERVICE if _is_service(claims, who, client) else ActorType.USER,
+        actor_type=actor_type,
+        acting=acting,
+        acting_issuer=acting_issuer,
+        bound=_bound(claims),
         claims=_mapped(claims, mapping),
     )
 

@@ -16,14 +16,11 @@ from typing import Any
 
 from ..errors import KeySourceError
 from ..identity import ActorType
-from ..issuer_table import IssuerTable
+from ..issuer_table import BEARER, IssuerTable
 from .claims import Claim, tenant_in
 from .jwks import ASYMMETRIC, SYMMETRIC, KeySet, parse_jwks, parse_pem, parse_secret
 from .keys import FileKeys, KeySource, UrlKeys
 from .remote import DiscoveredKeys, PemPerKey
-
-BEARER = "bearer"
-"""The source of a token in the Authorization header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +107,8 @@ def _any_source(issuer: Issuer) -> bool:
 class _NoKeys(KeySource):
     """The keys of an issuer whose description is wrong: there are none, and it is known already."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, lambda message, **_: None)
+    def __init__(self, name: str, tell: Callable[..., None]) -> None:
+        super().__init__(name, tell)
         self.refreshing = False
         self._answered.set()
 
@@ -223,7 +220,7 @@ def make_issuers(tables: Iterable[IssuerTable], ring: KeyRing, tell: Callable[..
                 where = "" if table.name == "variables" else f"{table.name}: "
                 tell(f"{where}{error}; until then its tokens stay unverified", once=f"keys {table.name}")
         if broken:
-            made.append(_issuer(table, _NoKeys(table.name), ASYMMETRIC | SYMMETRIC))
+            made.append(_issuer(table, _NoKeys(table.name, tell), ASYMMETRIC | SYMMETRIC))
     return Issuers(made) if made else None
 
 

@@ -1,8 +1,9 @@
 """A token in the compact form of a signed JWT (RFC 7515, RFC 7519), taken apart without trusting it.
 
 Invariants: pure; any text ends in a `Jws` or in a `TokenRefusedError`. What is accepted has one
-spelling: canonical base64url without padding, UTF-8 JSON objects in which no name occurs twice. So
-no two parsers can read two identities out of one token, and none of its bits can be turned unseen.
+spelling: canonical base64url (with its padding only where `Jws.padded` says so), UTF-8 JSON objects in
+which no name occurs twice. So no two parsers can read two identities out of one token, and none of its
+bits can be turned unseen.
 Nothing in here is proved: the signature is checked by `verify`.
 """
 
@@ -49,6 +50,8 @@ class Jws:
     key_id: str | None
     signing_input: bytes
     signature: bytes
+    padded: bool = False
+    """Whether a part keeps the padding of its base64: only an issuer that is said to write so may (AWS does)."""
 
     @property
     def claimed(self) -> dict[str, Value]:
@@ -80,6 +83,7 @@ def parse(token: str) -> Jws:
         raise TokenRefusedError(reason)
     signing_input, _, last = token.encode("ascii").rpartition(b".")
     first, _, middle = signing_input.partition(b".")
+    padded = "=" in token
     try:
         header = _json_object(_decode(first))
     except (ValueError, RecursionError) as error:
@@ -94,11 +98,16 @@ def parse(token: str) -> Jws:
         signature = _decode(last)
     except (ValueError, RecursionError) as error:
         raise TokenRefusedError(Reason.MALFORMED, _claimed(header, {})) from error
-    return Jws(header, payload, algorithm, key_id, signing_input, signature)
+    return Jws(header, payload, algorithm, key_id, signing_input, signature, padded)
 
 
 def _decode(segment: bytes) -> bytes:
-    """Base64url without padding in its one canonical spelling (RFC 7515, 2). Raises ValueError."""
+    """Base64url in its one canonical spelling (RFC 7515, 2), with its padding whole or without. Raises ValueError."""
+    if segment.endswith(b"="):
+        bare = segment.rstrip(b"=")
+        if len(segment) - len(bare) != -len(bare) % 4:
+            raise ValueError("not canonical padding")
+        segment = bare
     data = binascii.a2b_base64(segment.translate(_TO_STANDARD) + b"=" * (-len(segment) % 4))
     # a2b_base64 skips foreign characters and ignores unused bits: only the way back shows them.
     if binascii.b2a_base64(data, newline=False).translate(_TO_URL_SAFE).rstrip(b"=") != segment:

@@ -18,6 +18,7 @@ from math import inf
 from typing import Any
 
 from ..identity import Identity, Reason, refused
+from ..privacy import OPEN, Privacy
 from . import claims
 from .cache import Cache, Result
 from .claims import Claim
@@ -52,7 +53,8 @@ class AppTokens:
     """Judges what the app's libraries did. Safe from many threads.
 
     ``now`` gives seconds since the epoch, ``leeway`` is in seconds. ``issuer``, ``audience`` and
-    ``algorithms``, where given, narrow what the app accepts; they never widen it.
+    ``algorithms``, where given, narrow what the app accepts; they never widen it. ``privacy`` says how
+    what was found is shown.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class AppTokens:
         audience: Iterable[str] = (),
         algorithms: Iterable[str] = (),
         cache_size: int = 4096,
+        privacy: Privacy = OPEN,
     ) -> None:
         self._now = now
+        self._privacy = privacy
         self._leeway = leeway
-        self._who = {"subject": tuple(subject), "session": tuple(session)}
+        self._who: dict[str, Any] = {"subject": tuple(subject), "session": tuple(session)}
         self._mapping = tuple(mapping)
         self._issuer = issuer
         self._audience = frozenset(audience)
@@ -92,14 +96,17 @@ class AppTokens:
             jws = parse(seen.token)
         except TokenRefusedError as error:
             # Also where no signature was to be checked: many look into a token first and give up there.
-            return refused(error.reason, extra=error.claimed) if seen.signed or seen.reason else None
+            if not (seen.signed or seen.reason):
+                return None
+            return refused(error.reason, extra=error.claimed).under(self._privacy, seen.token)
         typ = jws.header.get("typ")
         if not seen.signed or (isinstance(typ, str) and typ.lower().removeprefix("application/") in NO_CREDENTIALS):
             return None
         try:
             identity, until = self._examined(jws, seen.reason, confused, now)
         except TokenRefusedError as error:
-            return refused(error.reason, extra=jws.claimed)
+            identity, until = refused(error.reason, extra=jws.claimed), now
+        identity = identity.under(self._privacy, seen.token)
         if identity.verified:
             self._kept.put(digest, Result(identity, min(until, now + KEPT_SECONDS)))
         return identity

@@ -17,6 +17,8 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from ..identity import Identity, Reason, refused
+from ..issuer_table import BEARER
+from ..privacy import OPEN, Privacy
 from . import claims
 from .cache import Cache, Result
 from .jwks import KNOWN, KeySet
@@ -43,33 +45,52 @@ class TokenVerifier:
     """Verifies tokens under the keys and rules of ``issuers``. Safe from many threads.
 
     ``now`` gives seconds since the epoch. ``cache_size`` bounds the results kept, and the refusals,
-    which are kept apart so that bad tokens push out no good one.
+    which are kept apart so that bad tokens push out no good one. ``privacy`` says how what was found is shown.
     """
 
-    def __init__(self, issuers: Issuers, *, now: Callable[[], float], cache_size: int = 4096) -> None:
+    def __init__(
+        self,
+        issuers: Issuers,
+        *,
+        now: Callable[[], float],
+        cache_size: int = 4096,
+        privacy: Privacy = OPEN,
+    ) -> None:
         self._issuers = issuers
         self._now = now
+        self._privacy = privacy
+        self._by_source = issuers.by_source
         self._good = Cache(cache_size)
         self._bad = Cache(cache_size // 4)
         for source in issuers.sources:
             source.start()
 
-    def verify(self, token: str) -> Identity:
-        """Who ``token`` proves the caller to be, or why it proves nothing. Raises nothing, waits for nothing."""
+    def verify(self, token: str, source: str = BEARER) -> Identity:
+        """Who ``token`` proves the caller to be, or why it proves nothing. Raises nothing, waits for nothing.
+
+        ``source`` is where in the request it stood: some issuers count from one place alone.
+        """
         if len(token) > MAX_TOKEN:
             return _TOO_LARGE
         try:
             digest = sha256(token.encode("ascii")).digest()
         except UnicodeEncodeError:
             return _MALFORMED
+        if self._by_source:
+            digest = sha256(digest + source.encode()).digest()
         now = self._now()
         for cache in (self._good, self._bad):
             found = cache.get(digest)
             if found is not None and found.holds(now):
                 return found.identity
-        result = self._judge(token, now)
+        result = self._judge(token, source, now)
         (self._good if result.identity.verified else self._bad).put(digest, result)
         return result.identity
+
+    def explain(self, token: str, source: str = BEARER) -> tuple[Identity, Issuer | None]:
+        """What `verify` would say now, and which issuer the token was judged by; nothing is kept."""
+        result = self._judge(token, source, self._now())
+        return result.identity, result.issuer
 
     def ready(self) -> bool:
         """Whether every source of keys has answered once, be it with a failure."""
@@ -80,15 +101,17 @@ class TokenVerifier:
         return self._issuers.wait_answered(timeout)
 
     def undecided(self, identity: Identity) -> bool:
-        """Whether keys that are being read right now may change this answer.
+        """Whether keys that are being read right now may change this answer soon.
 
         So a caller that can wait a moment asks this after `verify`, and verifies again once it is
         False: then neither the first requests nor those after a rotation of keys lose their identity,
         and no other request waits.
         """
         if identity.reason is Reason.KEYS_UNAVAILABLE:
-            return not self.ready()
-        return identity.reason is Reason.UNKNOWN_KEY and any(source.refreshing for source in self._issuers.sources)
+            return any(
+                source.keys is None and source.promising and not source.answered() for source in self._issuers.sources
+            )
+        return identity.reason is Reason.UNKNOWN_KEY and any(source.promising for source in self._issuers.sources)
 
     def close(self) -> None:
         """Stop reading keys in the background."""
@@ -102,34 +125,32 @@ class TokenVerifier:
         for source in self._issuers.sources:
             source.after_fork()
 
-    def _judge(self, token: str, now: float) -> Result:
-        source = keys = None
+    def _judge(self, token: str, source: str, now: float) -> Result:
+        issuer = keys = None
         try:
             jws = parse(token)
-            issuer = self._choose(jws)
-            source, keys = issuer.keys, issuer.keys.keys
+            issuer = self._choose(jws, source)
+            keys = issuer.keys.keys
             identity, until = _examined(jws, issuer, keys, now)
         except TokenRefusedError as error:
             identity, until = refused(error.reason, extra=error.claimed), inf
         except Exception:  # a flaw of ours must neither break the app nor let a token pass
             identity, until = _MALFORMED, inf
         kept = GOOD_SECONDS if identity.verified else BAD_SECONDS
-        return Result(identity, min(until, now + kept), source, keys)
+        return Result(identity.under(self._privacy, token), min(until, now + kept), issuer, keys)
 
-    def _choose(self, jws: Jws) -> Issuer:
+    def _choose(self, jws: Jws, source: str) -> Issuer:
         if jws.algorithm not in KNOWN:  # "none" above all, whoever is said to have issued it
             raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED, jws.claimed)
-        issuer = self._issuers.choose(jws.payload.get("iss"))
+        issuer = self._issuers.choose(jws.payload, source)
         if issuer is None:
             raise TokenRefusedError(Reason.ISSUER_MISMATCH, jws.claimed)
-        if jws.algorithm not in issuer.algorithms:
-            raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED, jws.claimed)
         return issuer
 
 
 def _examined(jws: Jws, issuer: Issuer, keys: KeySet | None, now: float) -> tuple[Identity, float]:
     """The identity that ``jws`` proves under ``issuer``, and until when. Raises TokenRefusedError."""
-    reason = _signature(jws, issuer, keys) or _purpose(jws, issuer)
+    reason = _form(jws, issuer) or _signature(jws, issuer, keys) or _purpose(jws, issuer)
     if reason is not None:
         raise TokenRefusedError(reason, jws.claimed)
     try:
@@ -139,10 +160,18 @@ def _examined(jws: Jws, issuer: Issuer, keys: KeySet | None, now: float) -> tupl
         who = {"subject": issuer.subject, "session": issuer.session}
         if end is not None and now >= end:
             return claims.expired(jws.payload, claimed=jws.claimed, **who), inf
-        identity = claims.verified(jws.payload, mapping=issuer.claims, expires_at=expires_at, **who)
+        identity = claims.verified(
+            jws.payload, mapping=issuer.claims, expires_at=expires_at, actor_type=issuer.actor_type, **who
+        )
     except TokenRefusedError as error:
         raise TokenRefusedError(error.reason, jws.claimed) from error
     return identity, inf if end is None else end
+
+
+def _form(jws: Jws, issuer: Issuer) -> Reason | None:
+    if jws.padded and not issuer.padded:
+        return Reason.MALFORMED
+    return None if jws.algorithm in issuer.algorithms else Reason.ALGORITHM_NOT_ALLOWED
 
 
 def _signature(jws: Jws, issuer: Issuer, keys: KeySet | None) -> Reason | None:
@@ -153,7 +182,7 @@ def _signature(jws: Jws, issuer: Issuer, keys: KeySet | None) -> Reason | None:
         return None
     if keys.names(jws.key_id):
         return Reason.SIGNATURE_MISMATCH if candidates else Reason.ALGORITHM_NOT_ALLOWED
-    issuer.keys.want()  # the key may be a new one
+    issuer.keys.want(jws.key_id)  # the key may be a new one
     return Reason.SIGNATURE_MISMATCH if candidates else Reason.UNKNOWN_KEY
 
 
@@ -161,10 +190,19 @@ def _purpose(jws: Jws, issuer: Issuer) -> Reason | None:
     """What was signed, but not to tell us who calls."""
     typ = jws.header.get("typ")
     kind = typ.lower().removeprefix("application/") if isinstance(typ, str) else None  # RFC 7515, 4.1.9
-    if kind in NO_CREDENTIALS if issuer.typ is None else kind != issuer.typ.lower().removeprefix("application/"):
+    pinned = None if issuer.typ is None else issuer.typ.lower().removeprefix("application/")
+    if kind in NO_CREDENTIALS if pinned is None else kind != pinned:
         return Reason.TYPE_MISMATCH
     if "iss" in jws.payload and not isinstance(jws.payload["iss"], str):
         return Reason.CLAIM_MISSING
-    if issuer.audience and not claims.audience_matches(jws.payload, issuer.audience):
-        return Reason.AUDIENCE_MISMATCH
-    return None
+    if pinned == "at+jwt" and not claims.is_access_token(jws.payload):
+        return Reason.CLAIM_MISSING
+    return None if _is_for_us(jws, issuer) else Reason.AUDIENCE_MISMATCH
+
+
+def _is_for_us(jws: Jws, issuer: Issuer) -> bool:
+    if not issuer.audience:
+        return True
+    if issuer.audience_header is not None:
+        return claims.names_one_of(jws.header.get(issuer.audience_header), issuer.audience)
+    return claims.audience_matches(jws.payload, issuer.audience)

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from jwt_audit.errors import KeySourceError
-from jwt_audit.tokens.issuers import Issuer, Issuers, single_issuer
+from jwt_audit.issuer_table import IssuerTable
+from jwt_audit.tokens.issuers import Issuer, Issuers, KeyRing, make_issuer, make_issuers
 from jwt_audit.tokens.keys import FileKeys, UrlKeys
 from support.issuer import SECRET, jwks, signing_key
 
@@ -18,26 +19,23 @@ told: list[str] = []
 
 
 def composed(**settings: Any) -> Issuers | None:
-    base: dict[str, Any] = {
-        "jwks": None,
-        "public_key": None,
-        "secret_file": None,
-        "issuer": None,
-        "audience": (),
-        "algorithms": (),
-        "leeway": 10,
-        "subject": ("sub",),
-        "session": ("sid",),
-        "claims": (),
-        "suppress": contextlib.nullcontext,
-        "tell": lambda message, **_: told.append(message),
-    }
-    return single_issuer(**{**base, **settings})
+    """The issuers of one table of these settings. Raises what `make_issuer` raises."""
+    table = IssuerTable("variables", **{"subject": ("sub",), "session": ("sid",), **settings})
+    if not any((table.jwks, table.discovery, table.public_key, table.secret_file)):
+        return make_issuers([], RING, tell)
+    return Issuers([make_issuer(table, RING)])
+
+
+def tell(message: str, **_: Any) -> None:
+    told.append(message)
+
+
+RING = KeyRing(suppress=contextlib.nullcontext, tell=tell)
 
 
 def issuer_of(issuers: Issuers | None) -> Issuer:
     assert issuers is not None
-    issuer = issuers.choose(None)
+    issuer = issuers.choose({})
     assert issuer is not None
     return issuer
 
@@ -84,7 +82,7 @@ def test_the_settings_arrive(files: dict[str, Path]) -> None:
         claims=(("/realm_access/roles", "user.roles"),),
     )
     assert issuers is not None
-    issuer = issuers.choose("https://as.example.com/")
+    issuer = issuers.choose({"iss": "https://as.example.com/"})
     assert issuer is not None
     assert issuer.audience == {"a", "b"}
     assert issuer.algorithms == {"RS256"}
@@ -141,11 +139,11 @@ def test_the_issuer_is_chosen_by_its_exact_name(files: dict[str, Path]) -> None:
     keys = issuer_of(composed(public_key=files["pem"])).keys
     a, b, rest = (Issuer(keys, frozenset(("RS256",)), issuer=name) for name in ("https://a/", "https://b/", None))
     named = Issuers([a, b])
-    assert named.choose("https://a/") is a
-    assert named.choose("https://b/") is b
+    assert named.choose({"iss": "https://a/"}) is a
+    assert named.choose({"iss": "https://b/"}) is b
     others: list[object] = ["https://a", "https://a/x", "HTTPS://A/", "", None, 7, ["https://a/"], {}]
     for other in others:
-        assert named.choose(other) is None
-        assert Issuers([a, rest]).choose(other) is rest
-    assert Issuers([a, rest]).choose("https://a/") is a
+        assert named.choose({"iss": other}) is None
+        assert Issuers([a, rest]).choose({"iss": other}) is rest
+    assert Issuers([a, rest]).choose({"iss": "https://a/"}) is a
     assert named.sources == (keys,)

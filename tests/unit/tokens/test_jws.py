@@ -81,8 +81,29 @@ def test_what_is_no_jwt_is_malformed(token: str) -> None:
     assert reason(token) is Reason.MALFORMED
 
 
+@pytest.mark.parametrize("parts", [(0,), (1,), (2,), (0, 1, 2)])
+def test_padding_is_told(parts: tuple[int, ...]) -> None:
+    """Whole padding is read, since some gateways sign over it; whether that is allowed is the issuer's matter."""
+    bare = [b64(item) for item in (b'{"alg":"RS256","x":1}', b'{"sub":"u1001"}1'[:-1] + b" ", b"\xff\xfe\xfb\xef")]
+    padded = [text + "=" * (-len(text) % 4) if index in parts else text for index, text in enumerate(bare)]
+    assert not parse(".".join(bare)).padded
+    assert parse(".".join(padded)).padded == (padded != bare)
+    assert parse(".".join(padded)).signing_input == ".".join(padded[:2]).encode()
+
+
 @pytest.mark.parametrize("part", [0, 1, 2])
-@pytest.mark.parametrize("spelling", ["padding", "standard alphabet", "unused bits", "line break", "one character"])
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        "short padding",
+        "long padding",
+        "padding within",
+        "standard alphabet",
+        "unused bits",
+        "line break",
+        "one character",
+    ],
+)
 def test_base64_has_one_spelling(part: int, spelling: str) -> None:
     """Another spelling of the same bytes is refused, so a token has one text and one digest."""
     data = (b'{"alg":"RS256","x":"\xc3\xbf?>"}', b'{"sub":"\xc3\xbf?>?"}', b"\xff\xfe\xfb\xef?>x")
@@ -91,7 +112,9 @@ def test_base64_has_one_spelling(part: int, spelling: str) -> None:
     good = parts[part]
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     parts[part] = {
-        "padding": good + "=" * (-len(good) % 4),
+        "short padding": good + "=" * (1 if -len(good) % 4 == 2 else 3),
+        "long padding": good + "=" * (-len(good) % 4 + 1),
+        "padding within": good[:4] + "=" + good[4:],
         "standard alphabet": base64.b64encode(base64.urlsafe_b64decode(good + "==")).decode().rstrip("="),
         "unused bits": good[:-1] + alphabet[alphabet.index(good[-1]) + 1],
         "line break": good[:5] + "\n" + good[5:],

@@ -183,7 +183,7 @@ def test_unknown_keys_cause_one_fetch_an_interval(server: JwksServer, told: Told
     assert eventually(lambda: source.keys is not None)
     until = time.monotonic() + 1.0
     while time.monotonic() < until:
-        source.want()
+        source.want(None)
     gaps = [later - earlier for earlier, later in pairwise(server.requests)]
     assert 2 <= len(server.requests) <= 5
     assert all(gap > 0.2 for gap in gaps)  # as seen by the server, whose own thread may lag
@@ -195,7 +195,7 @@ def test_a_wanted_key_comes_at_once(server: JwksServer, told: Told, start: Start
     assert eventually(lambda: source.keys is not None)
     time.sleep(0.15)
     server.body = jwks(OLD, NEW)
-    source.want()
+    source.want(None)
     assert source.refreshing  # so that the request can wait for it
     assert eventually(lambda: not source.refreshing, 2)
     assert ids(source) == ["old", "new"]
@@ -208,7 +208,7 @@ def test_closed_means_quiet(server: JwksServer, told: Told, start: Start) -> Non
     source.close()
     time.sleep(0.1)
     count = len(server.requests)
-    source.want()
+    source.want(None)
     time.sleep(0.1)
     assert len(server.requests) == count
     assert not source.refreshing

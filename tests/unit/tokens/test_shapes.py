@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import pytest
 
 from jwt_audit.attributes import text
 from jwt_audit.identity import Identity, Reason, Status
+from jwt_audit.issuer_table import IssuerTable
 from jwt_audit.tokens.extract import bearer
-from jwt_audit.tokens.issuers import single_issuer
+from jwt_audit.tokens.issuers import Issuers, KeyRing, make_issuer
 from jwt_audit.tokens.verify import TokenVerifier
 from support.issuer import NOW, SECRET, SigningKey, b64, jwks, signing_key
 
@@ -126,21 +126,17 @@ def identity_of(shape: dict[str, Any], path: Path) -> Identity:
         "acting": "x.acting",
         "client": "x.client",
     }
-    issuers = single_issuer(
+    table = IssuerTable(
+        "shape",
         jwks=None if secret else str(path),
-        public_key=None,
         secret_file=path if secret else None,
         issuer=payload.get("iss"),
-        audience=[audience] if isinstance(audience, str) else (audience or [])[:1],
-        algorithms=(),
-        leeway=10,
-        subject=[source_of(shape, "user") or "sub"],
-        session=[claim] if (claim := source_of(shape, "session")) else [],
-        claims=[(claim, name) for part, name in mapping.items() if (claim := source_of(shape, part))],
-        suppress=contextlib.nullcontext,
-        tell=lambda message, **_: None,
+        audience=(audience,) if isinstance(audience, str) else tuple(audience or ())[:1],
+        subject=(source_of(shape, "user") or "sub",),
+        session=(claim,) if (claim := source_of(shape, "session")) else (),
+        claims=tuple((claim, name) for part, name in mapping.items() if (claim := source_of(shape, part))),
     )
-    assert issuers is not None
+    issuers = Issuers([make_issuer(table, KeyRing(tell=lambda *_, **__: None))])
     verifier = TokenVerifier(issuers, now=lambda: NOW + 1)
     try:
         assert verifier.wait_ready(5)

@@ -70,7 +70,7 @@ class Given(KeySource):
     def _read(self) -> tuple[KeySet | None, float]:
         return self.given, 3600
 
-    def want(self) -> None:
+    def want(self, key_id: str | None) -> None:
         self.wants += 1
 
 
@@ -335,8 +335,18 @@ def test_confusion_fails_even_where_hs_is_allowed() -> None:
 def test_a_pinned_type(typ: str | None, header: Any, matches: bool) -> None:
     """Only the configured media type, without case and with or without ``application/`` (RFC 7515, 4.1.9)."""
     with verifying(issuer_with(Given(KEYS), typ=typ)) as verifier:
-        identity = verifier.verify(RSA.sign(claims(), typ=header, kid="rsa"))
+        identity = verifier.verify(RSA.sign(claims(client_id="shop"), typ=header, kid="rsa"))
         assert identity.reason is (None if matches else Reason.TYPE_MISMATCH)
+
+
+@pytest.mark.parametrize("missing", ["exp", "aud", "sub", "client_id", "iat", "jti"])
+def test_a_pinned_access_token_is_complete(missing: str) -> None:
+    """Who pins ``at+jwt`` asks for RFC 9068: each claim that it requires (2.2) is there, whatever else is pinned."""
+    token = RSA.sign(claims(**{"client_id": "shop", missing: None}), typ="at+jwt", kid="rsa")
+    with verifying(issuer_with(Given(KEYS), typ="at+jwt", audience=frozenset())) as verifier:
+        assert_nobody(verifier.verify(token), Reason.CLAIM_MISSING)
+    with verifying(issuer_with(Given(KEYS), audience=frozenset())) as verifier:
+        assert verifier.verify(token).verified
 
 
 def test_no_rules_but_the_signature() -> None:

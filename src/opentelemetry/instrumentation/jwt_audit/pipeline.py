@@ -30,20 +30,20 @@ from jwt_audit.errors import JWTAuditError, KeySourceError, SpoolError
 from jwt_audit.evidence.canonical import wrap
 from jwt_audit.evidence.record import Record, request_record, system_record
 from jwt_audit.evidence.signing import Signer
-from jwt_audit.identity import ABSENT, UNDECIDED, Identity, Reason, refused
+from jwt_audit.identity import Identity
 from jwt_audit.observation import Observation
 from jwt_audit.recorder import Receipt, Recorder
 from jwt_audit.ship.http import Endpoint
 from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool
 from jwt_audit.tokens.claims import Claim
-from jwt_audit.tokens.extract import bearer
-from jwt_audit.tokens.issuers import single_issuer
+from jwt_audit.tokens.extract import Sources
+from jwt_audit.tokens.issuers import KeyRing, make_issuers
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 
-FIRST_KEYS_SECONDS = 2.0
-"""How long the first requests wait, all together, for the first key fetch."""
+from .identifier import Identifier
+
 EXIT_SECONDS = 3.0
 """How long the end of the process waits for delivery; what is left is on disk."""
 DISK_SECONDS = 10.0
@@ -61,9 +61,8 @@ class Pipeline:
         self._disk = config.durability == "disk"
         self._exact = frozenset(path for path in config.excluded_paths if not path.endswith("/*"))
         self._prefixes = tuple(path[:-1] for path in config.excluded_paths if path.endswith("/*"))
-        self._verifier = self._make_verifier()
-        self.observation = self._make_observation()
-        self._keys_deadline = 0.0
+        self.identifier = self._make_identifier()
+        self.observation = self.identifier.observation
         self._forget()
         self._failing = False
         self._stopped = False
@@ -106,8 +105,7 @@ class Pipeline:
             self._recorder.close()
         if self._shipper is not None:
             self._shipper.stop(EXIT_SECONDS)
-        if self._verifier is not None:
-            self._verifier.close()
+        self.identifier.close()
 
     def _after_fork(self) -> None:
         recorder, shipper = self._recorder, self._shipper
@@ -116,47 +114,33 @@ class Pipeline:
             recorder.abandon()
         if shipper is not None:
             shipper.abandon()
-        if self._verifier is not None:
-            self._verifier.after_fork()
-        if self.observation is not None:
-            self.observation.after_fork()
+        self.identifier.after_fork()
         in_flight.clear()
 
     # Tokens
 
-    def _make_verifier(self) -> TokenVerifier | None:
+    def _make_identifier(self) -> Identifier:
         config = self.config
-        if not config.token_settings_ok:
-            return None
-        try:
-            issuers = single_issuer(
-                jwks=config.jwks,
-                public_key=config.public_key,
-                secret_file=config.secret_file,
-                issuer=config.issuer,
-                audience=config.audience,
-                algorithms=config.algorithms,
-                leeway=config.leeway,
-                subject=config.subject_claim,
-                session=config.session_claim,
-                claims=config.claims,
-                suppress=self._suppress,
-                tell=tell,
-            )
-        except KeySourceError as error:
-            tell(f"{error}; until then no token is verified", once="keys")
-            return None
-        return None if issuers is None else TokenVerifier(issuers, now=time.time)
+        ring = KeyRing(suppress=self._suppress, tell=tell, http_hosts=config.http_hosts)
+        issuers = make_issuers(config.issuers, ring, tell) if config.token_settings_ok else None
+        sources = Sources(dict.fromkeys((*config.sources, *(() if issuers is None else issuers.token_sources))))
+        if issuers is None:
+            return Identifier(sources, None, self._make_observation())
+        verifier = TokenVerifier(issuers, now=time.time, privacy=config.privacy)
+
+        def chosen(seen: Verification) -> Identity | None:
+            """Our verdict on a token that the app has accepted, where the request shows us none or several."""
+            return verifier.verify(seen.token) if seen.reason is None and seen.signed else None
+
+        return Identifier(sources, verifier, Observation(chosen))
 
     def _make_observation(self) -> Observation | None:
-        """How the app's own verification counts: by itself without keys of ours, else to choose a token for them.
+        """The app's own verification, which counts by itself where no key of ours is configured.
 
         With wrong settings it does not count either: they may have been meant to forbid it.
         """
         config = self.config
-        if self._verifier is not None:
-            return Observation(self._chosen)
-        if not config.token_settings_ok or config.jwks or config.public_key or config.secret_file:
+        if not config.token_settings_ok:
             return None
         tokens = AppTokens(
             now=time.time,
@@ -167,43 +151,9 @@ class Pipeline:
             issuer=config.issuer,
             audience=config.audience,
             algorithms=config.algorithms,
+            privacy=config.privacy,
         )
         return Observation(tokens.judge)
-
-    def _chosen(self, seen: Verification) -> Identity | None:
-        """Our verdict on a token that the app has accepted, where the request shows us none or several."""
-        if self._verifier is None or seen.reason is not None or not seen.signed:
-            return None
-        return self._verifier.verify(seen.token)
-
-    def keys_ready(self) -> bool:
-        """False while the first key fetch is under way and there is still time to wait for it."""
-        if self._verifier is None or self._verifier.ready():
-            return True
-        if not self._keys_deadline:
-            self._keys_deadline = time.monotonic() + FIRST_KEYS_SECONDS
-        return time.monotonic() >= self._keys_deadline
-
-    def keys(self) -> None:
-        """Wait for the first keys, bounded; in a thread that serves one request."""
-        while not self.keys_ready():
-            time.sleep(0.01)
-
-    async def keys_async(self) -> None:
-        """Wait for the first keys, bounded, without holding the loop."""
-        while not self.keys_ready():  # noqa: ASYNC110 - set by a thread, at most 200 times a process
-            await asyncio.sleep(0.01)
-
-    def begin(self, request: Request) -> None:
-        """Find and verify the request's token, and set its identity."""
-        presented = bearer(request.authorization)
-        if presented.token is None:
-            request.identify(presented.identity or ABSENT)
-        elif self._verifier is not None:
-            request.identify(self._verifier.verify(presented.token))
-            request.judged = True
-        else:
-            request.identify(refused(Reason.KEYS_UNAVAILABLE) if self.observation is None else UNDECIDED)
 
     # Records
 

@@ -288,7 +288,9 @@ def test_pyjwt_by_every_name() -> None:
     assert bearer(lambda token: jwt.decode(token.encode(), key, ["RS256"]), RSA.sign(live())).subject == "u1001"
 
 
-strict = pytest.mark.skipif(not hasattr(jwt.exceptions, "InvalidSubjectError"), reason="PyJWT before 2.10 takes any type")
+strict = pytest.mark.skipif(
+    not hasattr(jwt.exceptions, "InvalidSubjectError"), reason="PyJWT before 2.10 takes any type"
+)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ known only later (a background task that fails) is a second record with the same
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -58,9 +57,9 @@ async def _run(pipeline: Pipeline, app: App, scope: Scope, receive: Receive, sen
         await app(scope, receive, send)
         return
     try:
-        if request.authorization and not pipeline.keys_ready():
-            await pipeline.keys_async()
-        pipeline.begin(request)
+        undecided = pipeline.identifier.begin(request)
+        if undecided is not None:
+            await pipeline.identifier.decide_async(request, undecided)
     except Exception as error:
         failed("verifying a token", error)
     token = enter(request)
@@ -90,7 +89,7 @@ def _read(scope: Scope) -> Request:
     method = scope.get("method") or "GET"
     request = new_request(kind, method, scope.get("path") or "/", wanted.get(b"x-request-id"))
     request.authorization = tuple(authorization)
-    request.headers = functools.partial(_values, scope)
+    request.headers = _Headers(scope)
     agent = wanted.get(b"user-agent")
     request.user_agent = None if agent is None else attr.text(agent)
     request.traceparent = wanted.get(b"traceparent")
@@ -98,8 +97,20 @@ def _read(scope: Scope) -> Request:
     return request
 
 
-def _values(scope: Scope) -> Iterator[str]:
-    return (value.decode("latin-1") for _, value in scope.get("headers") or ())
+class _Headers:
+    """A request's headers in its scope."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def every(self) -> Iterator[str]:
+        return (value.decode("latin-1") for _, value in self._scope.get("headers") or ())
+
+    def named(self, name: str) -> list[str]:
+        wanted = name.encode("latin-1")
+        return [value.decode("latin-1") for key, value in self._scope.get("headers") or () if key == wanted]
 
 
 def _address(scope: Scope) -> str | None:

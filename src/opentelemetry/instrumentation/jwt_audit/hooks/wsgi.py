@@ -8,7 +8,6 @@ exist.)
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Token
 from typing import Any, cast
@@ -35,9 +34,9 @@ def run_wsgi(app: App, environ: Environ, start_response: StartResponse) -> Itera
     if pipeline is None or request is None:
         return app(environ, start_response)
     try:
-        if request.authorization and not pipeline.keys_ready():
-            pipeline.keys()
-        pipeline.begin(request)
+        undecided = pipeline.identifier.begin(request)
+        if undecided is not None:
+            pipeline.identifier.decide(request, undecided)
     except Exception as error:
         failed("verifying a token", error)
     boundary = _Boundary(pipeline, request, environ, start_response, enter(request))
@@ -50,7 +49,7 @@ def _read(environ: Environ) -> Request:
     request = new_request("http", environ.get("REQUEST_METHOD", "GET"), path or "/", environ.get("HTTP_X_REQUEST_ID"))
     authorization = environ.get("HTTP_AUTHORIZATION")
     request.authorization = () if authorization is None else (authorization,)
-    request.headers = functools.partial(_values, environ)
+    request.headers = _Headers(environ)
     agent = environ.get("HTTP_USER_AGENT")
     request.user_agent = None if agent is None else attr.text(agent)
     request.traceparent = environ.get("HTTP_TRACEPARENT")
@@ -63,9 +62,21 @@ def _address(environ: Environ) -> str | None:
     return attr.text(address, 256) if address else None
 
 
-def _values(environ: Environ) -> Iterator[str]:
-    # A copy of the items: the app may be changing its environ meanwhile, in another thread.
-    return (value for name, value in list(environ.items()) if name.startswith("HTTP_"))
+class _Headers:
+    """A request's headers in its environ."""
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+
+    def every(self) -> Iterator[str]:
+        # A copy of the items: the app may be changing its environ meanwhile, in another thread.
+        return (value for name, value in list(self._environ.items()) if name.startswith("HTTP_"))
+
+    def named(self, name: str) -> tuple[str, ...]:
+        value = self._environ.get(f"HTTP_{name.upper().replace('-', '_')}")
+        return () if value is None else (value,)
 
 
 class _Boundary:

@@ -23,7 +23,7 @@ def install_factory() -> None:
         record = present(*args, **kwargs)
         request = request_of()
         if request is not None:
-            for name, value in request.identity.telemetry.items():
+            for name, value in request.identity.logged.items():
                 record.__dict__.setdefault(name, value)
         return record
 
@@ -40,7 +40,7 @@ class IdentityLogProcessor(LogRecordProcessor):
             return
         record = log_record.log_record
         attributes = dict(record.attributes or {})
-        for name, value in request.identity.telemetry.items():
+        for name, value in request.identity.logged.items():
             attributes.setdefault(name, value)
         record.attributes = attributes
 

@@ -1,0 +1,179 @@
+"""``jwt-audit token``: what would be made of a token under the configuration of this environment."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+import click
+import orjson
+
+from .. import attributes as attr
+from ..config import Config, load
+from ..context import Request
+from ..identity import ABSENT, UNDECIDED, Identity, Reason, refused
+from ..issuer_table import BEARER
+from ..tokens.extract import Presented, Sources
+from ..tokens.issuers import Issuer, Issuers, KeyRing, make_issuers
+from ..tokens.jws import unfit
+from ..tokens.verify import TokenVerifier
+
+MAX_INPUT = 2**20
+"""Bytes that are read of standard input."""
+KEYS_SECONDS = 10.0
+"""How long the keys are waited for."""
+
+WHY = {
+    Reason.MALFORMED: "it is no JWT as RFC 7519 writes them: base64, JSON or the number of its parts is wrong",
+    Reason.TOO_LARGE: "it is longer than what is parsed",
+    Reason.UNSUPPORTED_TOKEN: "it is no signed JWT, or not under the scheme Bearer",
+    Reason.ALGORITHM_NOT_ALLOWED: "its algorithm is not among those that the issuer and the key allow",
+    Reason.UNKNOWN_KEY: "the issuer's keys have none that it may be signed with",
+    Reason.KEYS_UNAVAILABLE: "there are no keys to verify it with; the app's own verification may still count",
+    Reason.SIGNATURE_MISMATCH: "its signature is not by the issuer's key: it is forged, or the key is another's",
+    Reason.EXPIRED: "its time is over; all else holds",
+    Reason.NOT_YET_VALID: "its time has not come; all else but its claims holds",
+    Reason.ISSUER_MISMATCH: "no issuer is configured for its iss, from this source",
+    Reason.AUDIENCE_MISMATCH: "it is meant for another audience",
+    Reason.TYPE_MISMATCH: "its typ says that it is no token of the wanted kind",
+    Reason.CLAIM_MISSING: "a claim is missing, or of a type that it cannot have",
+    Reason.CRITICAL_HEADER: "its header asks for an extension that nobody here understands",
+    Reason.MULTIPLE_TOKENS: "there are several different tokens",
+    Reason.REJECTED_BY_APP: "the app refused it",
+}
+
+
+@click.group()
+def token() -> None:
+    """Look at a token."""
+
+
+@token.command()
+@click.option("--header", metavar="NAME", help="The header that it came in; Authorization otherwise.")
+@click.option("--at", metavar="TIME", help="Verify as of then: ISO 8601, or seconds since the epoch.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def inspect(header: str | None, at: str | None, as_json: bool) -> None:
+    """Read a token from standard input and say what would be verified, why not, and what would be recorded.
+
+    The configuration is that of the environment, as the app has it. The token itself is never shown.
+    """
+    now = time.time if at is None else _clock(at)
+    text = sys.stdin.buffer.read(MAX_INPUT).decode("latin-1").strip()
+    config, problems = load()
+    for problem in problems:
+        _tell(str(problem))
+    ring = KeyRing(tell=_tell, http_hosts=config.http_hosts)
+    issuers = make_issuers(config.issuers, ring, _tell) if config.token_settings_ok else None
+    sources = Sources(dict.fromkeys((*config.sources, *(() if issuers is None else issuers.token_sources))))
+    presented = sources.present(_request(header, text, sources.names))
+    identity, issuer = _judged(presented, config, issuers, now)
+    found = {
+        "status": identity.status.value,
+        "error": identity.audit.get(attr.JWT_ERROR),
+        "issuer_config": None if issuer is None else issuer.label,
+        "attributes": dict(identity.audit),
+        "actor": {"id": identity.actor_id, "type": identity.actor.value},
+    }
+    if as_json:
+        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _show(identity, issuer, presented, sources)
+
+
+def _tell(message: str, **_: object) -> None:
+    click.echo(message, err=True)
+
+
+def _clock(text: str) -> Callable[[], float]:
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
+        except ValueError as error:
+            raise click.BadParameter("write it as 2026-11-25T12:00:00Z, or in seconds", param_hint="--at") from error
+        seconds = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
+    if not math.isfinite(seconds):
+        raise click.BadParameter("it is no time", param_hint="--at")
+    return lambda: seconds
+
+
+class _One:
+    """The headers of a request that has just this one."""
+
+    def __init__(self, name: str, value: str) -> None:
+        self._name, self._value = name, value
+
+    def every(self) -> tuple[str, ...]:
+        return (self._value,)
+
+    def named(self, name: str) -> tuple[str, ...]:
+        return (self._value,) if name == self._name else ()
+
+
+def _request(header: str | None, text: str, sources: tuple[str, ...]) -> Request:
+    """A request with ``text`` in this header; a bare token is written as it stands there."""
+    name, value = _header(header, text, sources)
+    request = Request(kind="http", method="GET", path="/", started=0, clock=0, request_id="inspect")
+    request.headers = _One(name, value)
+    request.authorization = request.headers.named("authorization")
+    return request
+
+
+def _header(given: str | None, text: str, sources: tuple[str, ...]) -> tuple[str, str]:
+    kind, _, named = (given or BEARER).partition(":")
+    name = {BEARER: "authorization", "websocket": "sec-websocket-protocol", "header": named, "cookie": "cookie"}.get(
+        kind.lower(), kind
+    )
+    name = name.strip().lower()
+    bare = unfit(text) is None
+    if name == "authorization" and f"header:{name}" not in sources and " " not in text:
+        return name, f"Bearer {text}"
+    if name == "cookie" and (named or bare):
+        cookies = [source.partition(":")[2] for source in sources if source.startswith("cookie:")]
+        return name, f"{named or next(iter(cookies), '')}={text}"
+    if name == "sec-websocket-protocol" and bare:
+        return name, f"bearer, {text}"
+    return name, text
+
+
+def _judged(
+    presented: Presented, config: Config, issuers: Issuers | None, now: Callable[[], float]
+) -> tuple[Identity, Issuer | None]:
+    if presented.token is None:
+        return presented.identity or ABSENT, None
+    if issuers is None:
+        return (UNDECIDED if config.token_settings_ok else refused(Reason.KEYS_UNAVAILABLE)), None
+    verifier = TokenVerifier(issuers, now=now, privacy=config.privacy)
+    try:
+        until = time.monotonic() + KEYS_SECONDS
+        verifier.wait_ready(KEYS_SECONDS)
+        identity, issuer = verifier.explain(presented.token, presented.source)
+        while identity.reason is Reason.UNKNOWN_KEY and issuer is not None and issuer.keys.refreshing:
+            if time.monotonic() > until:
+                break
+            time.sleep(0.02)
+            identity, issuer = verifier.explain(presented.token, presented.source)
+        return identity, issuer
+    finally:
+        verifier.close()
+
+
+def _show(identity: Identity, issuer: Issuer | None, presented: Presented, sources: Sources) -> None:
+    reason = identity.audit.get(attr.JWT_ERROR)
+    click.echo(f"{identity.status.value}{'' if reason is None else f': {reason}'}")
+    if reason is not None:
+        click.echo(f"  {WHY[Reason(str(reason))]}")
+    elif presented.token is None:
+        click.echo(f"  nothing that may be a token is in {', '.join(sources.names)}")
+    if presented.token is not None:
+        click.echo(
+            f"  from {presented.source}, judged by the rules of {'no issuer' if issuer is None else issuer.label}"
+        )
+    click.echo(f"actor {identity.actor_id} ({identity.actor.value})")
+    click.echo("in the audit record, of the token:")
+    for name, value in identity.audit.items():
+        click.echo(f"  {name} = {', '.join(value) if isinstance(value, list) else value}")
