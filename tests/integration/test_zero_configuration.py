@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import jwt
 import pytest
 
 from support.issuer import SigningKey, b64, claims, jwks, signing_key
-from support.served import GUNICORN, UVICORN, Answer, Served, Told, serving
+from support.served import GUNICORN, UVICORN, Answer, Item, Served, Told, serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 APPS = Path(__file__).parent / "apps"
@@ -265,3 +266,69 @@ def test_simplejwt(tmp_path: Path) -> None:
             answer = served.ask("/me", token)
             assert answer.status == 401
             is_nobody(served.told(answer), status, reason)
+
+
+def test_the_tutorial_of_fastapi(tmp_path: Path) -> None:
+    """Its tokens have a subject and an end, and no session."""
+    with serving(tmp_path, APPS, "tutorial:app") as served:
+        form = {"body": "username=johndoe&password=secret", "method": "POST"}
+        answer = served.ask("/token", Content_Type="application/x-www-form-urlencoded", **form)
+        assert answer.status == 200, served.output()[-3000:]
+        answer = served.ask("/users/me/", answer.json["access_token"])
+        assert (answer.status, answer.json["username"]) == (200, "johndoe")
+        told = served.told(answer, logs=1)
+        is_person(told, "johndoe")
+        assert "session.id" not in told.record
+        for token, status, reason in (
+            (OURS.sign({"sub": "johndoe", "exp": int(time.time()) - 60}), "expired", "expired"),
+            (THEIRS.sign({"sub": "johndoe"}), "invalid", "signature_mismatch"),
+            (OURS.sign({"sub": "johndoe", "exp": "soon"}), "invalid", "claim_missing"),
+        ):
+            answer = served.ask("/users/me/", token)
+            assert answer.status == 401
+            is_nobody(served.told(answer), status, reason)
+
+
+def test_many_at_once(shop: Served) -> None:
+    """240 concurrent requests of mixed people, expired and forged tokens: no mismatch on spans, logs and records."""
+    past = int(time.time()) - 60
+    people = [f"person-{number}" for number in range(60)]
+    tokens = {}
+    for number, name in enumerate(people):
+        claimed = live(sub=name, sid=f"s-{name}", jti=f"s-{name}", **({"exp": past} if number % 4 == 2 else {}))
+        tokens[name] = (THEIRS if number % 4 == 3 else OURS).sign(claimed)
+    barrier, answers = threading.Barrier(len(people)), list[tuple[str, Answer]]()
+
+    def work(name: str) -> None:
+        barrier.wait()
+        for _ in range(4):
+            answers.append((name, shop.ask("/orders", tokens[name])))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in people]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 240
+    whose = {answer.id: name for name, answer in answers}
+
+    def records() -> list[Item]:
+        return [item for item in shop.items("audit") if item.attributes.get("request.id") in whose]
+
+    shop.wait(lambda: len(records()) >= 240)
+    traces = dict[str, str | None]()
+    for item in records():
+        person = whose[item.attributes["request.id"]]
+        good = people.index(person) % 4 < 2
+        traces[item.trace] = person if good else None
+        assert item.attributes["audit.actor.id"] == (person if good else "anonymous")
+        assert item.attributes.get("session.id") == (f"s-{person}" if good else None)
+    assert len(traces) == 240
+
+    def of_them(file: str) -> list[Item]:
+        found = [item for item in shop.items(file) if item.trace in traces]
+        return [item for item in found if not item.form.get("name", "").endswith((" http send", " http receive"))]
+
+    shop.wait(lambda: len(of_them("traces")) >= 240 + 120 and len(of_them("logs")) >= 120)
+    for item in of_them("traces") + of_them("logs"):
+        assert item.attributes.get("enduser.id") == traces[item.trace], item
