@@ -7,7 +7,8 @@ two disagree that is told by the field's name, never by its value.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,8 +16,9 @@ import orjson
 from .. import attributes as attr
 from ..errors import RecordError
 from . import heads
+from .canonical import MAX_BYTES
 from .copies import Copy
-from .facts import BadRecordError, read
+from .facts import BadRecordError, of, read
 from .streams import Chain
 from .verdict import Place, Verdict
 from .visible import Shown, contradictions, normal
@@ -24,21 +26,24 @@ from .visible import Shown, contradictions, normal
 _HEAD_MARK = f'"type":"{heads.TYPE}"'
 
 
+Fields = list[tuple[str, Any]]
+
+
 @dataclass(slots=True)
 class Exported:
     """One audit record or head of an export.
 
-    ``canonical`` are the carried bytes as text, ``signature`` a head's (base64). ``fields`` are all
-    that is shown, by name, ``resource`` an OTLP resource's list. ``rebuilt`` are the canonical bytes
-    made from typed values, of a record that carries none.
+    ``canonical`` are the carried bytes as text, ``signature`` a head's (base64). ``fields`` gives all
+    that is shown, by name, ``resource`` an OTLP resource's list. ``form`` is the canonical form that
+    the typed values make, where a store keeps them.
     """
 
     canonical: str | None
-    signature: str | None = None
-    hash: str | None = None
-    fields: list[tuple[str, Any]] = field(default_factory=list)
+    signature: str | None
+    hash: str | None
+    fields: Callable[[], Fields]
     resource: list[Any] | None = None
-    rebuilt: bytes | None = None
+    form: dict[str, Any] | None = None
 
 
 def take(copy: Copy, record: Exported, place: Place) -> None:
@@ -63,16 +68,32 @@ def take(copy: Copy, record: Exported, place: Place) -> None:
 
 
 def _take_record(copy: Copy, record: Exported, payload: bytes, place: Place) -> None:
-    facts = read(payload)
     digest = hashlib.sha256(payload).hexdigest()
-    chain = copy.offer(facts, digest, place)
-    fields = record.fields if record.hash is None else [*record.fields, (attr.INTEGRITY_HASH, record.hash)]
-    _compare(chain, facts.number, contradictions(orjson.loads(payload), digest, fields), place)
-    shown = copy.shown.setdefault(facts.stream, Shown())
+    form = record.form
+    if form is not None and _written(form) == payload and len(payload) <= MAX_BYTES:
+        # What is shown is to the byte what was signed: nothing can contradict, and the bytes are canonical.
+        facts = of(form)
+        chain = copy.offer(facts, digest, place)
+        if record.hash is not None and record.hash != digest:
+            _compare(chain, facts.number, [attr.INTEGRITY_HASH], place)
+    else:
+        facts = read(payload)
+        chain = copy.offer(facts, digest, place)
+        _compare(chain, facts.number, contradictions(orjson.loads(payload), digest, record.fields()), place)
+    shown = copy.shown.get(facts.stream)
+    if shown is None:
+        shown = copy.shown[facts.stream] = Shown()
     if record.resource is not None:
         shown.resource(record.resource, place)
     else:
-        shown.fields(record.fields, place)
+        shown.fields(record.fields(), place)
+
+
+def _written(form: dict[str, Any]) -> bytes | None:
+    try:
+        return orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # a lone surrogate, or a name that is no string
+        return None
 
 
 def _take_head(copy: Copy, record: Exported, canonical: str, place: Place) -> None:
@@ -94,13 +115,13 @@ def _take_head(copy: Copy, record: Exported, canonical: str, place: Place) -> No
         normal(attr.NUMBER): str(head.number),
         normal(attr.INTEGRITY_HASH): head.hash,
     }
-    wrong = [name for name, shown in record.fields if str(shown) != right.get(normal(name), str(shown))]
+    wrong = [name for name, shown in record.fields() if str(shown) != right.get(normal(name), str(shown))]
     _compare(chain, head.number, wrong, place)
 
 
 def _take_rebuilt(copy: Copy, record: Exported, place: Place) -> None:
     """A record without its bytes: what was made from its typed values is proved by its hash, or nothing is."""
-    payload = record.rebuilt
+    payload = None if record.form is None else _written(record.form)
     if payload is not None and record.hash == hashlib.sha256(payload).hexdigest():
         _take_record(copy, record, payload, place)
         return
@@ -120,7 +141,7 @@ def _compare(chain: Chain, number: int, wrong: list[str], place: Place) -> None:
 def _shown_place(record: Exported) -> tuple[str, int]:
     """Stream and number as far as they are shown, for the message."""
     stream, number = "", 0
-    for name, value in record.fields:
+    for name, value in record.fields():
         key = normal(name)
         if key == normal(attr.STREAM_ID) and isinstance(value, str):
             stream = value

@@ -55,6 +55,11 @@ def read(payload: bytes) -> Facts:
         form = load(payload)
     except RecordError as error:
         raise BadRecordError("not_canonical", str(error)) from error
+    return of(form)
+
+
+def of(form: dict[str, Any]) -> Facts:
+    """The facts of a record whose canonical form this is. Raises BadRecordError where it is no record's."""
     try:
         attributes = form["attributes"]
         number_text = attributes[attr.NUMBER]["intValue"]

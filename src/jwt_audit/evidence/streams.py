@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from bisect import bisect
 from typing import NamedTuple
 
 from .facts import BadRecordError, Binding, Facts, Statement, binding, read, statements
@@ -40,6 +41,12 @@ class Run:
         self._observed.append(observed)
         self.last += 1
 
+    def join(self, following: Run) -> None:
+        """Take over the records of the run that begins where this one ends."""
+        self._digests += following._digests
+        self._observed += following._observed
+        self.last = following.last
+
     def __contains__(self, number: int) -> bool:
         return self.first <= number <= self.last
 
@@ -58,10 +65,8 @@ class Run:
 class _Waiting(NamedTuple):
     """A record of an export whose predecessors were not yet seen."""
 
+    facts: Facts
     digest: str
-    previous: str
-    observed: int
-    end: bool
     place: Place
 
 
@@ -74,6 +79,8 @@ class Chain:
         self.source = source
         self.findings = Findings()
         self.runs: list[Run] = []
+        self.last = 0
+        """The last record's number so far, 0 before the first."""
         self.heads: list[tuple[SignedHead, Place]] = []
         self.statements: list[Statement] = []
         self.binding: Binding | None = None
@@ -143,7 +150,7 @@ class Chain:
         return False
 
     def _repeat(self, number: int, digest: str) -> None:
-        run = next((run for run in self.runs if number in run), None)
+        run = self.run_of(number)
         if run is None or run.digest(number) != digest:
             raise BadRecordError("fork", f"there are two records with number {number}")
         self.duplicates += 1
@@ -157,68 +164,94 @@ class Chain:
         if known is None:
             try:
                 self._remember_id(facts.record_id)
-                self._note_statements(facts, place)
+                if facts.form is not None:
+                    self._note_statements(facts, place)
             except BadRecordError as error:
                 self.bad(error.kind, str(error), place, number)
-            waiting = _Waiting(digest, facts.previous, facts.observed, facts.end, place)
-            if number == self.last + 1:
-                self._extend(number, waiting)
+            if number == self.last + 1 or not self.runs:
+                self._extend(facts, digest, place)
                 while self._waiting and (following := self._waiting.pop(self.last + 1, None)):
-                    self._extend(self.last + 1, following)
+                    self._extend(*following)
             else:
-                self._waiting[number] = waiting
+                bare = facts._replace(stream=self.stream, record_id="", form=None)
+                self._waiting[number] = _Waiting(bare, digest, place)
         elif known == digest:
             self.duplicates += 1
         else:
             self.bad("fork", f"there are two records with number {number}", place, number)
 
     def close(self) -> None:
-        """All of an export was read: what still waits begins new runs, with holes before them."""
-        for number in sorted(self._waiting):
-            self._extend(number, self._waiting.pop(number))
+        """All of an export was read: what still waits comes before what came first, or begins new runs after holes."""
+        if not self._waiting:
+            return
+        (begun,) = self.runs
+        reached = self.last, self._hash, self._observed, self.end
+        self.runs, self.last, self.end = [], 0, 0
+        waiting = sorted(self._waiting)
+        before = bisect(waiting, begun.first)
+        for number in waiting[:before]:
+            self._extend(*self._waiting.pop(number))
+        self._resume(begun, *reached)
+        for number in waiting[before:]:
+            self._extend(*self._waiting.pop(number))
+
+    def _resume(self, run: Run, last: int, digest: str, observed: int, end: int) -> None:
+        """Put the run that came first after the records that came later and stand before it."""
+        if self.end:
+            self.bad("after_end", _after_end(self.end), run.place, run.first)
+        if self.last and run.observed(run.first) < self._observed:
+            self.bad("clock", _clock(self.last), run.place, run.first)
+        if self.runs and self.last == run.first - 1:
+            if run.previous != self._hash:
+                self.bad("previous_hash", _broken(self.last), run.place, run.first)
+            self.runs[-1].join(run)
+        else:
+            self.runs.append(run)
+        self.last, self._hash, self._observed, self.end = last, digest, observed, end or self.end
 
     def _digest(self, number: int) -> str | None:
-        for run in self.runs:
-            if number in run:
-                return run.digest(number)
+        if number <= self.last and (run := self.run_of(number)) is not None:
+            return run.digest(number)
         waiting = self._waiting.get(number)
         return None if waiting is None else waiting.digest
 
-    def _extend(self, number: int, record: _Waiting) -> None:
+    def _extend(self, facts: Facts, digest: str, place: Place) -> None:
         try:
-            self._chain(number, record.previous, record.observed, record.end, record.place)
+            self._chain(facts, place)
         except BadRecordError as error:
-            self.bad(error.kind, str(error), record.place, number)
-        self._append(record.digest, record.observed)
+            self.bad(error.kind, str(error), place, facts.number)
+        self._append(digest, facts.observed)
 
     # Both
 
     def _take(self, facts: Facts, digest: str, place: Place) -> None:
-        self._chain(facts.number, facts.previous, facts.observed, facts.end, place)
+        self._chain(facts, place)
         self._remember_id(facts.record_id)
-        self._note_statements(facts, place)
+        if facts.form is not None:
+            self._note_statements(facts, place)
         self._append(digest, facts.observed)
 
-    def _chain(self, number: int, previous: str, observed: int, end: bool, place: Place) -> None:
+    def _chain(self, facts: Facts, place: Place) -> None:
         """Put a record after the last one; it may begin a new run. Raises BadRecordError."""
         last = self.last
-        if number != last + 1 or not self.runs:
-            self.runs.append(Run(number, previous, place))
-        elif previous != self._hash:
-            detail = f"its previous_hash is not the hash of record {last}: one of the two was changed"
-            raise BadRecordError("previous_hash", detail)
-        if self.end:
-            raise BadRecordError("after_end", f"it follows the stream's end record {self.end}")
-        if end:
-            self.end = number
-        if last and observed < self._observed:
-            raise BadRecordError("clock", f"it was observed before record {last}")
+        if facts.number != last + 1 or not self.runs:
+            self.runs.append(Run(facts.number, facts.previous, place))
+        elif facts.previous != self._hash:
+            raise BadRecordError("previous_hash", _broken(last))
+        if self.end and facts.number > self.end:
+            raise BadRecordError("after_end", _after_end(self.end))
+        if facts.end:
+            self.end = facts.number
+        if last and facts.observed < self._observed:
+            raise BadRecordError("clock", _clock(last))
 
     _observed = 0
 
     def _append(self, digest: str, observed: int) -> None:
         self._hash, self._observed = digest, observed
-        self.runs[-1].append(digest, observed)
+        run = self.runs[-1]
+        run.append(digest, observed)
+        self.last = run.last
 
     def _remember_id(self, record_id: str) -> None:
         try:
@@ -231,18 +264,15 @@ class Chain:
             raise BadRecordError("duplicate_id", "another record with other content has the same audit.record.id")
 
     def _note_statements(self, facts: Facts, place: Place) -> None:
-        if facts.form is not None:
-            self.statements += statements(facts, place)
-            if facts.number == 1:
-                self.binding = binding(facts)
-
-    @property
-    def last(self) -> int:
-        """The last record's number so far, 0 before the first."""
-        return self.runs[-1].last if self.runs else 0
+        self.statements += statements(facts, place)
+        if facts.number == 1:
+            self.binding = binding(facts)
 
     def run_of(self, number: int) -> Run | None:
-        return next((run for run in self.runs if number in run), None)
+        for run in reversed(self.runs):
+            if number in run:
+                return run
+        return None
 
     @property
     def records(self) -> int:
@@ -257,6 +287,18 @@ class Chain:
 
     def note(self, kind: str, detail: str, place: Place | None = None, number: int | None = None) -> None:
         self.findings.add(Finding(Verdict.VALID, kind, detail, place, self.stream, number))
+
+
+def _after_end(end: int) -> str:
+    return f"it follows the stream's end record {end}"
+
+
+def _clock(last: int) -> str:
+    return f"it was observed before record {last}"
+
+
+def _broken(last: int) -> str:
+    return f"its previous_hash is not the hash of record {last}: one of the two was changed"
 
 
 def _wrong_number(number: int, expected: int) -> BadRecordError:

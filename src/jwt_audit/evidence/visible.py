@@ -155,11 +155,14 @@ class Shown:
 
     def __init__(self) -> None:
         self._whole: dict[bytes, Place] = {}
+        self._last: list[Any] | None = None
         self._fields: dict[str, dict[str, tuple[Any, Place]]] = {}
 
     def resource(self, attributes: list[Any], place: Place) -> None:
         """An OTLP resource: its list of key and value."""
-        self._whole.setdefault(orjson.dumps(attributes), place)
+        if attributes is not self._last:  # that of the record before, in the same request
+            self._last = attributes
+            self._whole.setdefault(orjson.dumps(attributes), place)
 
     def fields(self, fields: list[tuple[str, Any]], place: Place) -> None:
         """All fields of a record in a store that does not keep the resource apart."""

@@ -29,6 +29,7 @@ EXPORT_SUFFIXES = (".json", ".jsonl", ".ndjson", ".gz", ".binpb", ".pb")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _PEEK = 64
+_BUFFER = 2**20
 
 
 def read_exports(paths: Sequence[Path], advance: Advance) -> Copy:
@@ -44,7 +45,7 @@ def read_exports(paths: Sequence[Path], advance: Advance) -> Copy:
                 if name == STDIN:
                     _read_export(copy, "standard input", sys.stdin.buffer, advance)
                 else:
-                    with name.open("rb") as file:
+                    with name.open("rb", buffering=_BUFFER) as file:
                         _read_export(copy, str(name), file, advance)
             except OSError as error:
                 raise EvidenceError(f"cannot read {name} ({error.strerror or error})") from error

@@ -3,71 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
-
-import orjson
 
 from .. import attributes as attr
 from ..evidence.canonical import is_integrity
-from ..evidence.exported import Exported
+from ..evidence.exported import Exported, Fields
 from ..evidence.visible import plain
+from . import cut
+from .cut import Cut
 
 _OTHER_SIGNALS = ("resourceSpans", "resourceMetrics", "resourceProfiles")
 
 
 def is_otlp(value: Any) -> bool:
     """Whether a JSON value is an OTLP request of any signal."""
-    return isinstance(value, dict) and ("resourceLogs" in value or any(name in value for name in _OTHER_SIGNALS))
+    return isinstance(value, Cut) or (
+        isinstance(value, dict) and ("resourceLogs" in value or any(name in value for name in _OTHER_SIGNALS))
+    )
 
 
-def records(value: dict[str, Any]) -> Iterator[Exported | None]:
+def records(value: dict[str, Any] | Cut) -> Iterator[Exported | None]:
     """What a request holds: audit records and heads, None for each other log record.
 
     Raises ValueError for a request that is not in OTLP's form.
     """
     try:
-        for group in value.get("resourceLogs", ()):
-            resource = group.get("resource", {}).get("attributes", [])
-            for scope in group.get("scopeLogs", ()):
-                for record in scope.get("logRecords", ()):
-                    yield _record(record, resource)
+        for record, resource in value.records() if isinstance(value, Cut) else cut.records(value):
+            yield _record(record, resource)
     except (AttributeError, TypeError, KeyError) as error:
         raise ValueError("no OTLP logs") from error
 
 
 def _record(record: dict[str, Any], resource: list[Any]) -> Exported | None:
-    attributes = record.get("attributes", [])
-    integrity: dict[str, Any] = {}
-    fields: list[tuple[str, Any]] = []
-    audit = record.get("eventName") == attr.EVENT_HEAD
-    for item in attributes:
-        name, shown = item["key"], plain(item.get("value"))
-        fields.append((name, shown))
-        if name == attr.STREAM_ID:
-            audit = True
-        elif is_integrity(name):
-            if integrity.setdefault(name, shown) != shown:
-                integrity[name] = None  # named twice, and otherwise: it proves nothing
-            audit = audit or name == attr.INTEGRITY_CANONICAL
-    if not audit:
+    attributes = record.get("attributes", ())
+    try:
+        values = {item["key"]: item["value"] for item in attributes}
+    except KeyError:  # an attribute without a value
+        values = {item["key"]: item.get("value") for item in attributes}
+    if not (
+        attr.STREAM_ID in values or attr.INTEGRITY_CANONICAL in values or record.get("eventName") == attr.EVENT_HEAD
+    ):
         return None
-    for name in ("eventName", "timeUnixNano", "observedTimeUnixNano", "traceId", "spanId"):
-        if name in record:
-            fields.append((name, record[name]))
+    if len(values) != len(attributes):
+        return _ambiguous(record, attributes, resource)
+    pop = values.pop
+    carried = _text(pop(attr.INTEGRITY_CANONICAL, None))
+    digest = _text(pop(attr.INTEGRITY_HASH, None))
+    signature = _text(pop(attr.INTEGRITY_VALUE, None))
+    if carried is None:
+        form = _normal_form(record, values)
+    else:
+        form = {
+            "attributes": values,
+            "event_name": record.get("eventName"),
+            "observed_timestamp": record.get("observedTimeUnixNano"),
+            "timestamp": record.get("timeUnixNano"),
+        }
+        for member, name in _OPTIONAL:
+            if name in record:
+                form[member] = record[name]
+    return Exported(carried, signature, digest, partial(_fields, record), resource, form)
+
+
+_OPTIONAL = (("body", "body"), ("trace_id", "traceId"), ("span_id", "spanId"))
+
+
+def _ambiguous(record: dict[str, Any], attributes: list[dict[str, Any]], resource: list[Any]) -> Exported:
+    """A record in which an attribute stands twice: where the two differ, what carries the proof proves nothing."""
+    texts: dict[str, str | None] = {}
+    for item in attributes:
+        name, shown = item["key"], _text(item.get("value"))
+        if is_integrity(name):
+            texts[name] = shown if texts.get(name, shown) == shown else None
+    carried, signature, digest = (texts.get(name) for name in (*_CARRIED, attr.INTEGRITY_HASH))
+    return Exported(carried, signature, digest, partial(_fields, record), resource)
+
+
+def _text(wrapped: Any) -> str | None:
+    text = None if wrapped is None else wrapped.get("stringValue")
+    return text if isinstance(text, str) else None
+
+
+def _fields(record: dict[str, Any]) -> Fields:
+    """All that a record shows, by name."""
+    fields: Fields = [
+        (item["key"], plain(item.get("value"))) for item in record["attributes"] if item["key"] not in _CARRIED
+    ]
+    fields += [(name, record[name]) for name in _MEMBERS if name in record]
     if "body" in record:
         fields.append(("body", plain(record["body"])))
-    canonical, signature, digest = (
-        text if isinstance(text := integrity.get(name), str) else None
-        for name in (attr.INTEGRITY_CANONICAL, attr.INTEGRITY_VALUE, attr.INTEGRITY_HASH)
-    )
-    rebuilt = _rebuild(record, attributes) if canonical is None else None
-    return Exported(canonical, signature, digest, fields, resource, rebuilt)
+    return fields
 
 
-def _rebuild(record: dict[str, Any], attributes: list[dict[str, Any]]) -> bytes | None:
-    """The canonical bytes of a record that carries none, from its typed values; None where it has none."""
-    form: dict[str, Any] = {
-        "attributes": {item["key"]: _wrapped(item["value"]) for item in attributes if not is_integrity(item["key"])},
+_CARRIED = (attr.INTEGRITY_CANONICAL, attr.INTEGRITY_VALUE)
+_MEMBERS = ("eventName", "timeUnixNano", "observedTimeUnixNano", "traceId", "spanId")
+
+
+def _normal_form(record: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
+    """The canonical form of a record that carries none, made from its typed values, however they are spelt."""
+    form = {
+        "attributes": {name: _wrapped(value) for name, value in attributes.items() if not is_integrity(name)},
         "event_name": record.get("eventName"),
         "observed_timestamp": str(record.get("observedTimeUnixNano")),
         "timestamp": str(record.get("timeUnixNano")),
@@ -77,13 +113,12 @@ def _rebuild(record: dict[str, Any], attributes: list[dict[str, Any]]) -> bytes 
     for member, name in (("trace_id", "traceId"), ("span_id", "spanId")):
         if str(record.get(name) or "").strip("0"):
             form[member] = str(record[name]).lower()
-    try:
-        return orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a lone surrogate, or a name that is no string
-        return None
+    return form
 
 
-def _wrapped(value: dict[str, Any]) -> dict[str, Any]:
+def _wrapped(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
     if "intValue" in value:
         return {"intValue": str(value["intValue"])}
     if "arrayValue" in value:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .. import attributes as attr
-from ..evidence.exported import Exported
+from ..evidence.exported import Exported, Fields
 from ..evidence.visible import normal
 
 _CANONICAL = normal(attr.INTEGRITY_CANONICAL)
@@ -77,20 +77,20 @@ def _record(flat: dict[str, Any], mark: str) -> Exported:
     """The record whose ``mark`` field tells the prefix under which its attributes stand."""
     tail = _CANONICAL if normal(mark).endswith(_CANONICAL) else _STREAM
     prefix = mark[: -len(tail)]
-    record = Exported(canonical=None)
+    texts: dict[str, str] = {}
+    fields: Fields = []
     for name, shown in flat.items():
         own = name.removeprefix(prefix)
         key = normal(own)
         if not isinstance(shown, str) or (prefix and own == name):
             pass
         elif key == _CANONICAL:
-            record.canonical = shown
+            texts["canonical"] = shown
             continue
         elif key in _INTEGRITY:
-            setattr(record, _INTEGRITY[key], shown)
-            continue
+            texts[_INTEGRITY[key]] = shown
         if own == name:
             start = next((start for start in _RESOURCE if name.startswith(start)), "")
             own = name.removeprefix(start)
-        record.fields.append((own, shown))
-    return record
+        fields.append((own, shown))
+    return Exported(texts.get("canonical"), texts.get("signature"), texts.get("hash"), fields.copy)

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from ..evidence.verdict import Place
+from .cut import cut
 
 _TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]"]')
 _SHAPE = 12
@@ -38,9 +39,10 @@ def values(lines: Iterable[bytes], source: str) -> Iterator[tuple[Any, Place] | 
     for raw in lines:
         number += 1
         if not splitter.pending:
-            value = _parsed(raw)
+            value = cut(raw) or _parsed(raw)
             if value is not None:
                 yield value, Place(source, number, offset)
+                value = None  # a request is megabytes of objects: gone before the next is parsed
                 offset += len(raw)
                 continue
         yield from splitter.feed(raw, number, offset)
