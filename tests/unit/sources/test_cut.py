@@ -13,7 +13,7 @@ from jwt_audit.sources import cut as cutting
 from jwt_audit.sources.cut import cut, records
 
 TEXTS = st.text(alphabet='{"}],timeUnixNano:logRecords\\ é\n', max_size=60)
-VALUES = st.one_of(TEXTS, st.integers(), st.lists(TEXTS, max_size=2))
+VALUES = st.one_of(TEXTS, st.integers(-(2**63), 2**64 - 1), st.lists(TEXTS, max_size=2))
 
 
 def request(*groups: list[dict[str, Any]], resource: str = "r") -> bytes:
