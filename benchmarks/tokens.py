@@ -39,7 +39,7 @@ class Verifying:
     def each(self, tokens: list[str], status: Status) -> float:
         """CPU microseconds of a token, the mean over ``tokens``. Raises where one of them is not ``status``."""
         requests = [_request(token) for token in tokens]
-        begin = self._pipeline.begin
+        begin = self._pipeline.identifier.begin
         begun = time.thread_time_ns()
         for request in requests:
             begin(request)
