@@ -6,7 +6,7 @@ head and wakes the shipper. So no append waits for a signature or the disk.
 
 Invariants: a record has a number if and only if its line is in the spool; a head covers only what
 was synced; what cannot be written is counted and told in an ``audit.records.lost`` record as soon
-as one can be written again.
+as one can be written again. A stream whose files are removed under it is left, and the next one names it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import secrets
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -23,7 +22,7 @@ from uuid import UUID
 from . import attributes as attr
 from .attributes import Value
 from .diagnostics import tell
-from .errors import JWTAuditError, RecordError, SpoolError
+from .errors import RecordError, SpoolError
 from .evidence import heads
 from .evidence.chain import Position, link
 from .evidence.record import Record, system_record
@@ -53,6 +52,36 @@ class Receipt:
     number: int
 
 
+@dataclass(slots=True)
+class Losses:
+    """Records that could not be written: how many, since when (ns since the epoch), and how many of
+    them are of requests that were refused for it and never reached the app."""
+
+    count: int = 0
+    refused: int = 0
+    since: int = 0
+
+    def add(self, event: str, now: int) -> None:
+        """One more, of the event ``event``."""
+        self.count += 1
+        self.refused += event == attr.EVENT_RECEIVED
+        self.since = self.since or now
+
+    def record(self, now: int) -> Record:
+        """What tells of them in a stream."""
+        since = attr.iso_8601(self.since // 1_000_000_000)
+        body = f"{self.count} audit records could not be written since {since}"
+        if self.refused:
+            body += f", {self.refused} of them of requests that were refused before the app ran"
+        found: dict[str, Value] = {
+            attr.LOST_COUNT: self.count,
+            attr.LOST_REFUSED: self.refused,
+            attr.LOST_SINCE: since,
+            attr.OUTCOME: "failure",
+        }
+        return system_record(attr.EVENT_LOST, now=now, attributes=found, body=body)
+
+
 class Recorder:
     """Writes one stream. Safe for threads; in a forked child only `abandon` may be called."""
 
@@ -63,22 +92,25 @@ class Recorder:
         signer: Callable[[], Signer],
         binding: Callable[[], Mapping[str, Value]],
         limit: int = 2**30,
-        reserve: bool = False,
+        strict: bool = False,
+        losses: Losses | None = None,
         on_tick: Callable[[], None] = lambda: None,
         now: Callable[[], int] = time.time_ns,
         new_id: Callable[[], str] = new_id,
     ) -> None:
         """``signer`` and ``binding`` (the first record's attributes) are asked for at the first record.
 
-        ``limit`` is the spool's size in bytes, ``reserve`` keeps disk space back for `append` with
-        ``last_resort``; ``on_tick`` is called after each signed head, outside the lock. ``now`` (ns since the
+        ``limit`` is the spool's size in bytes. ``strict`` (FAIL_MODE=closed) keeps disk space back for
+        `append` with ``last_resort``, looks before each append whether the files are still there, and
+        makes no spool anew that has gone. ``losses`` are told of in the stream's start, and given away.
+        ``on_tick`` is called after each signed head, outside the lock. ``now`` (ns since the
         epoch) and ``new_id`` (of each record) are all it knows of time and chance.
         """
         self._spool = spool
         self._signer_source = signer
         self._binding = binding
         self._limit = limit
-        self._reserve = reserve
+        self._strict = strict
         self._on_tick = on_tick
         self._now = now
         self._new_id = new_id
@@ -88,12 +120,14 @@ class Recorder:
         self._position = Position("")
         self._signed = 0
         self._synced = 0
-        self._lost = 0
+        self._losses = Losses() if losses is None else losses
+        self._left: list[StreamWriter] = []
+        self._gone: list[str] = []
         self._others = 0
         self._closed = False
         self._tick = threading.Event()
         self._begun = threading.Event()
-        self._waiting: deque[tuple[int, Callable[[bool], None]]] = deque()
+        self._waiting: list[Callable[[bool], None]] = []
         self._thread: threading.Thread | None = None
         self._ticking = threading.Lock()
 
@@ -105,14 +139,14 @@ class Recorder:
     @property
     def lost(self) -> int:
         """Records that could not be written and are not yet told of in the stream."""
-        return self._lost
+        return self._losses.count
 
     def append(self, record: Record, *, last_resort: bool = False) -> Receipt:
         """Write ``record`` as the stream's next. It survives ``kill -9`` when this returns.
 
         Raises RecordError for a record with no canonical form and SpoolError where the spool does
-        not take it (full, gone, closed): the record is then counted as lost, unless it is tried
-        again with ``last_resort``, which draws on the reserve.
+        not take it (full, gone, closed): the record is then counted as lost. With ``last_resort`` it
+        draws on the reserve.
         """
         if attr.RECORD_ID not in record.attributes:  # a record that is tried again keeps its id
             record.attributes[attr.RECORD_ID] = self._new_id()
@@ -120,24 +154,40 @@ class Recorder:
             try:
                 if self._closed:
                     raise SpoolError("the stream has ended")
+                if self._strict:
+                    self._look()
                 if self._writer is None:
                     self._open()
-                if self._lost:
+                if self._losses.count:
                     self._tell_lost(last_resort)
                 return self._write(record, last_resort)
             except OSError as error:
-                self._lost += 1
+                self._losses.add(record.event_name, self._now())
+                self._look()
                 raise SpoolError(f"the spool {self._spool.root} takes no record ({error.strerror})") from error
-            except JWTAuditError:
-                self._lost += 1
+            except Exception:
+                self._losses.add(record.event_name, self._now())
                 raise
+
+    def _look(self) -> None:
+        """Leave a stream whose files were removed: what is appended to them is lost. Under the lock."""
+        writer, position = self._writer, self._position
+        if writer is None or not writer.gone():
+            return
+        tell(f"the files of the audit stream {position.stream_id} were removed while it was being written", once=None)
+        self._gone.append(f"{position.stream_id} {position.number} {position.hash}")
+        self._left.append(writer)  # the tick closes it: it may be syncing it right now
+        self._writer = None
+        self._position = Position("")
+        self._signed = self._synced = 0
+        self._begun.set()
 
     def _write(self, record: Record, last_resort: bool, *, end: bool = False) -> Receipt:
         writer = self._writer
         assert writer is not None  # noqa: S101 - the callers have opened it
         if self._others + writer.bytes >= self._limit and not last_resort:
             raise SpoolError(f"the spool {self._spool.root} has reached its limit of {self._limit} bytes")
-        if self._reserve and not last_resort and not writer.refill_reserve():
+        if self._strict and not last_resort and not writer.refill_reserve():
             raise SpoolError(f"the disk of {self._spool.root} is full, and its reserve is used up")
         data, position = link(record, self._position, now=self._now(), end=end)
         try:
@@ -163,11 +213,13 @@ class Recorder:
             raise SpoolError(f"the spool {self._spool.root} took no record a moment ago")
         self._open_again = time.monotonic() + TICK_SECONDS
         now = self._now()
+        self._spool.make(root=not self._strict)
         signer = self._signer_source()
         binding = dict(self._binding())
         known = [_last_position(stream.heads, stream.id) for stream in self._spool.streams()[-KNOWN_STREAMS:]]
+        known += self._gone[-KNOWN_STREAMS:]
         self._others = self._spool.usage()
-        writer = self._spool.open_stream(_new_stream_id(now), reserve=self._reserve)
+        writer = self._spool.open_stream(_new_stream_id(now), reserve=self._strict)
         self._writer, self._signer = writer, signer
         self._position = Position(writer.path.name)
         key = signer.public_key
@@ -184,6 +236,7 @@ class Recorder:
             self._position = Position("")
             writer.discard()
             raise
+        self._open_again = 0.0
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="jwt-audit-tick", daemon=True)
             self._thread.start()
@@ -192,21 +245,21 @@ class Recorder:
     """Monotonic seconds; until then a spool that failed is not tried again by every request."""
 
     def _tell_lost(self, last_resort: bool) -> None:
-        count = self._lost
-        found: dict[str, Value] = {attr.LOST_COUNT: count, attr.OUTCOME: "failure"}
-        body = f"{count} audit records could not be written before this one"
-        self._write(self._own(attr.EVENT_LOST, found, body, self._now()), last_resort)
-        self._lost -= count
+        record = self._losses.record(self._now())
+        record.attributes[attr.RECORD_ID] = self._new_id()
+        self._write(record, last_resort)
+        self._losses = Losses()
 
-    def on_durable(self, number: int, call: Callable[[bool], None]) -> None:
-        """Call ``call(True)`` once the record ``number`` survives a power loss, ``call(False)`` if that failed.
+    def on_durable(self, receipt: Receipt, call: Callable[[bool], None]) -> None:
+        """Call ``call(True)`` once a record survives a power loss, ``call(False)`` if that failed.
 
         In the recorder's thread, or at once. One sync serves all who wait (group commit).
         """
         with self._lock:
-            done = number <= self._synced
-            if not done and not self._closed:
-                self._waiting.append((number, call))
+            same = receipt.stream_id == self._position.stream_id
+            done = same and receipt.number <= self._synced
+            if same and not done and not self._closed:
+                self._waiting.append(call)
                 self._begun.set()
                 self._tick.set()
                 return
@@ -226,47 +279,68 @@ class Recorder:
             self._tick.clear()
             if self._closed:
                 return
-            with self._ticking:
-                self._tick_once(force=False)
+            try:
+                with self._ticking:
+                    self._tick_once(force=False)
+            except Exception as error:  # without this thread nothing is synced or signed any more
+                tell(f"a sync of {self._spool.root} failed ({type(error).__name__}); trying again", once="tick-failure")
+                self._begun.set()
 
     def _tick_once(self, *, force: bool) -> None:
         """One sync, then one head. A crash between them leaves an open tail that is longer by a tick."""
+        waiting: list[Callable[[bool], None]] = []
+        done = False
         try:
             with self._lock:
+                self._look()
+                self._close_left()
+                waiting, self._waiting = self._waiting, waiting
                 writer, signer, position = self._writer, self._signer, self._position
-                sync = writer.start_sync() if writer is not None else None
-            if writer is None or signer is None:
-                return
+                if writer is None or signer is None:
+                    return
+                sync = writer.start_sync()
             done = sync is None or writer.run_sync(sync)
             with self._lock:
                 if sync is not None:
                     writer.finish_sync(sync, done=done)
-                if done:
+                if done and self._writer is writer:
                     self._synced = max(self._synced, position.number)
-                waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            for number, call in waiting:
-                if done and number > position.number:
-                    self.on_durable(number, call)
-                else:
-                    call(done)
-            if not done:
-                tell(f"the spool {self._spool.root} could not be synced; its records are written again", once="sync")
-                self._begun.set()
-                return
-            if position.number > self._signed and (force or self._due(position)):
-                writer.append_head(heads.sign(position, signer, now=self._now()).line)
-                with self._lock:
-                    self._signed = position.number
-                    if self._position.number > position.number:
-                        self._begun.set()
-            if not writer.refill_reserve():
-                tell(f"the disk of {self._spool.root} is full: the reserve is used up", once="reserve")
         except OSError as error:
-            tell(f"the spool {self._spool.root} fails ({error.strerror}); trying again", once="tick")
+            self._tell_tick(error)
+            return
+        finally:
+            for call in waiting:
+                call(done)
+        if not done:
+            tell(f"the spool {self._spool.root} could not be synced; its records are written again", once="sync")
             self._begun.set()
+            return
+        try:
+            self._sign(writer, signer, position, force=force)
+        except OSError as error:
+            self._tell_tick(error)
             return
         self._measure()
         self._on_tick()
+
+    def _sign(self, writer: StreamWriter, signer: Signer, position: Position, *, force: bool) -> None:
+        if position.number > self._signed and (force or self._due(position)):
+            writer.append_head(heads.sign(position, signer, now=self._now()).line)
+            with self._lock:
+                if self._writer is writer:
+                    self._signed = position.number
+                    if self._position.number > position.number:
+                        self._begun.set()
+        if not writer.refill_reserve():
+            tell(f"the disk of {self._spool.root} is full: the reserve is used up", once="reserve")
+
+    def _tell_tick(self, error: OSError) -> None:
+        tell(f"the spool {self._spool.root} fails ({error.strerror}); trying again", once="tick")
+        self._begun.set()
+
+    def _close_left(self) -> None:
+        while self._left:
+            self._left.pop().close()
 
     def _due(self, position: Position) -> bool:
         """Whether a head is due: syncs for waiting requests come far more often than heads."""
@@ -301,7 +375,7 @@ class Recorder:
                 return
             try:
                 if self._writer is not None:
-                    if self._lost:
+                    if self._losses.count:
                         self._tell_lost(last_resort=True)
                     last = self._own(attr.EVENT_STREAM_END, {}, "audit stream ended", self._now())
                     self._write(last, last_resort=True, end=True)
@@ -312,12 +386,14 @@ class Recorder:
         self._begun.set()
         self._tick.set()
         with self._ticking:
+            self._close_left()
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
 
     def abandon(self) -> None:
         """In a forked child: close what was inherited. The locks' state is unknown here, so none is taken."""
+        self._close_left()
         if self._writer is not None:
             self._writer.close()
 

@@ -18,7 +18,7 @@ from jwt_audit.evidence import canonical, heads
 from jwt_audit.evidence.chain import record_hash
 from jwt_audit.evidence.record import Record, system_record
 from jwt_audit.evidence.signing import Signer
-from jwt_audit.recorder import Receipt, Recorder
+from jwt_audit.recorder import Losses, Receipt, Recorder
 from jwt_audit.spool.segment import read
 from jwt_audit.spool.spool import Spool, streams
 
@@ -155,18 +155,98 @@ def test_at_the_limit_records_are_refused_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_spool_that_cannot_take_a_stream_is_a_domain_error(tmp_path: Path) -> None:
-    """Gone under our feet: an error each time, no half-made stream, and it goes on when it is back."""
+    """A file stands in its place: an error each time, no half-made stream, and it goes on when that has gone."""
     made = recorder(tmp_path / "s")
     shutil.rmtree(tmp_path / "s")
-    with pytest.raises(SpoolError):
-        made.append(record())
-    with pytest.raises(SpoolError):
-        made.append(record())
-    Spool(tmp_path / "s")
+    (tmp_path / "s").write_text("in the way")
+    for _ in range(2):
+        with pytest.raises(SpoolError):
+            made.append(record())
+    (tmp_path / "s").unlink()
     time.sleep(1.1)
     made.append(record())
     made.close()
-    assert written(tmp_path / "s")[1].attributes[attr.LOST_COUNT] == 2
+    lost = written(tmp_path / "s")[1].attributes
+    assert (lost[attr.LOST_COUNT], lost[attr.LOST_REFUSED]) == (2, 0)
+
+
+def test_a_spool_that_is_removed_is_made_again_and_the_stream_that_went_with_it_is_named(tmp_path: Path) -> None:
+    """At the next tick at the latest; what was in the files is gone, but an auditor sees that they were there."""
+    made = recorder(tmp_path / "s")
+    gone = made.append(record())
+    shutil.rmtree(tmp_path / "s")
+    made.settle()
+    after = made.append(record())
+    made.close()
+    assert after.stream_id != gone.stream_id
+    found = written(tmp_path / "s")
+    assert found[0].attributes[attr.STREAM_KNOWN] == [f"{gone.stream_id} {gone.number} {gone.hash}"]
+    assert found[-1].event_name == attr.EVENT_STREAM_END
+
+
+def test_a_strict_recorder_writes_into_no_removed_file_and_makes_no_spool_anew(tmp_path: Path) -> None:
+    """FAIL_MODE=closed: the very next append is refused, until somebody has made the directory again."""
+    made = recorder(tmp_path / "s", strict=True)
+    made.append(record())
+    shutil.rmtree(tmp_path / "s")
+    with pytest.raises(SpoolError, match="is gone; make that directory again"):
+        made.append(record(), last_resort=True)
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "s").mkdir()
+    time.sleep(1.1)
+    made.append(record())
+    made.close()
+    assert [item.event_name for item in written(tmp_path / "s")[1:3]] == [attr.EVENT_LOST, "test.event"]
+
+
+def test_losses_from_before_the_recorder_are_told_in_the_streams_start(tmp_path: Path) -> None:
+    """How many, since when, and how many of them are requests that never reached the app."""
+    losses = Losses()
+    losses.add(attr.EVENT_REQUEST, 1_700_000_000_000_000_000)
+    losses.add(attr.EVENT_RECEIVED, 1_700_000_009_000_000_000)
+    made = recorder(tmp_path, losses=losses)
+    made.append(record())
+    made.close()
+    lost = written(tmp_path)[1]
+    assert lost.event_name == attr.EVENT_LOST
+    assert lost.attributes[attr.LOST_COUNT] == 2
+    assert lost.attributes[attr.LOST_REFUSED] == 1
+    assert lost.attributes[attr.LOST_SINCE] == "2023-11-14T22:13:20Z"
+    assert [item.event_name for item in written(tmp_path)].count(attr.EVENT_LOST) == 1
+
+
+def test_a_failure_of_any_kind_is_counted(tmp_path: Path) -> None:
+    """Also one that nobody thought of: a record that is not in the spool is in the count."""
+
+    def broken() -> dict[str, Any]:
+        raise ZeroDivisionError
+
+    made = Recorder(Spool(tmp_path), signer=lambda: SIGNER, binding=broken)
+    with pytest.raises(ZeroDivisionError):
+        made.append(record())
+    assert made.lost == 1
+
+
+def test_who_waits_for_a_removed_stream_is_told_that_it_failed(tmp_path: Path) -> None:
+    """At once: nothing that comes later makes that record durable."""
+    made = recorder(tmp_path / "s")
+    receipt = made.append(record())
+    made.settle()
+    lost = made.append(record())
+    shutil.rmtree(tmp_path / "s")
+    told: list[bool] = []
+    answered = threading.Event()
+
+    def call(ok: bool) -> None:
+        told.append(ok)
+        answered.set()
+
+    made.on_durable(receipt, told.append)
+    made.on_durable(lost, call)
+    assert answered.wait(30)
+    made.on_durable(lost, told.append)
+    assert told == [True, False, False]
+    made.close()
 
 
 def test_a_stream_names_the_others_it_found(tmp_path: Path) -> None:
@@ -203,7 +283,7 @@ def test_one_sync_serves_all_who_wait(tmp_path: Path) -> None:
             everyone.set()
 
     for _ in range(300):
-        made.on_durable(made.append(record()).number, call)
+        made.on_durable(made.append(record()), call)
     assert everyone.wait(5)
     assert told == [True] * 300
     made.close()
@@ -212,7 +292,7 @@ def test_one_sync_serves_all_who_wait(tmp_path: Path) -> None:
 
 def test_the_reserve_serves_the_last_resort_alone(tmp_path: Path) -> None:
     """A request under way is recorded from the reserve; a new one is refused while that is used up."""
-    made = recorder(tmp_path, limit=2_000, reserve=True)
+    made = recorder(tmp_path, limit=2_000, strict=True)
     made.append(record())
     while True:
         try:

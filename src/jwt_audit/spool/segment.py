@@ -69,6 +69,10 @@ class SegmentWriter:
         except OSError:
             self.broken = True
 
+    def removed(self) -> bool:
+        """Whether the file has lost its name: its bytes go with the descriptor."""
+        return os.fstat(self._fd).st_nlink == 0
+
     def duplicate(self) -> int:
         """Another descriptor of the file, to be synced and closed outside the lock while this one goes on."""
         return os.dup(self._fd)

@@ -230,6 +230,11 @@ class StreamWriter:
         self.bytes += written
         os.fdatasync(self._heads)
 
+    def gone(self) -> bool:
+        """Whether somebody has removed the files that this writes to: what is appended then is lost."""
+        segment = self._segment
+        return not self.path.exists() if segment is None else segment.removed()
+
     def discard(self) -> None:
         """Close and remove a stream that holds no record: it could not even take the first."""
         self.close()
@@ -271,13 +276,20 @@ class Spool:
     def __init__(self, root: Path) -> None:
         """Raises SpoolError, with the path and the system's word, where it cannot be made or written."""
         self.root = root
+        self.make()
+
+    def make(self, *, root: bool = True) -> None:
+        """Make the directories that are missing; without ``root``, the spool's own must be there."""
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if root:
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._streams.mkdir(mode=0o700, exist_ok=True)
             if not os.access(self._streams, os.W_OK | os.X_OK):
                 raise PermissionError(13, "not writable")
+        except FileNotFoundError as error:
+            raise SpoolError(f"the spool {self.root} is gone; make that directory again") from error
         except OSError as error:
-            raise SpoolError(f"cannot make the spool {root} ({error.strerror})") from error
+            raise SpoolError(f"cannot make the spool {self.root} ({error.strerror})") from error
 
     @property
     def _streams(self) -> Path:

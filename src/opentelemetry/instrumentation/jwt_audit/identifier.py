@@ -15,6 +15,8 @@ from jwt_audit.observation import Observation
 from jwt_audit.tokens.extract import Presented, Sources
 from jwt_audit.tokens.verify import TokenVerifier
 
+from .waiting import on_asyncio
+
 POLL_SECONDS = 0.01
 """How often a request that waits looks whether the keys are there."""
 
@@ -52,7 +54,10 @@ class Identifier:
         self._judge(request, identity)
 
     async def decide_async(self, request: Request, presented: Presented) -> None:
-        """`decide` that holds no event loop."""
+        """`decide` that holds no event loop of asyncio; any other kind of loop it has to hold."""
+        if not on_asyncio():
+            self.decide(request, presented)
+            return
         while (identity := self._verdict(presented)) is None:  # noqa: ASYNC110 - keys are read by a thread, rarely
             await asyncio.sleep(POLL_SECONDS)
         self._judge(request, identity)

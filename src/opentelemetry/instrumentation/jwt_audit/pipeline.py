@@ -1,67 +1,54 @@
-"""The composition root: settings become wired objects, and the hooks' few questions get answers.
+"""The composition root: the hooks' few questions get answers from parts that live as long as the process.
 
 Invariants: nothing here raises into the app (`emit`, which the app calls itself, excepted). Nothing
 is made on disk before the first request or a server's start, since sitecustomize also runs in pip,
-shells and reloaders. After a fork the child shares no file, lock or thread with its parent.
+shells and reloaders. After a fork the child shares no file, lock or thread with its parent. A record
+that is not written is counted, also while there is no spool.
 """
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import os
-import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any
-
-import orjson
 
 from jwt_audit import api
 from jwt_audit import attributes as attr
-from jwt_audit.attributes import Value, bounded
+from jwt_audit.attributes import Value
 from jwt_audit.config import PREFIX, Config, load, sdk_disabled
 from jwt_audit.context import Request, in_flight
 from jwt_audit.diagnostics import tell
-from jwt_audit.errors import JWTAuditError, KeySourceError, SpoolError
-from jwt_audit.evidence.canonical import wrap
+from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
 from jwt_audit.evidence.record import Record, request_record, system_record
-from jwt_audit.evidence.signing import Signer
-from jwt_audit.identity import Identity
-from jwt_audit.observation import Observation
-from jwt_audit.recorder import Receipt, Recorder
-from jwt_audit.ship.http import Endpoint
+from jwt_audit.recorder import Losses, Receipt, Recorder
 from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool
-from jwt_audit.tokens.claims import Claim
-from jwt_audit.tokens.extract import Sources
-from jwt_audit.tokens.issuers import KeyRing, make_issuers
-from jwt_audit.tokens.observed import AppTokens, Verification
-from jwt_audit.tokens.verify import TokenVerifier
 
-from .identifier import Identifier
+from . import waiting, wiring
 
 EXIT_SECONDS = 3.0
 """How long the end of the process waits for delivery; what is left is on disk."""
 DISK_SECONDS = 10.0
 """How long a request waits for a sync with DURABILITY=disk before that counts as a failure."""
+_OPEN_SECONDS = 1.0
+"""How long a spool that could not be made is left alone."""
 
 
 class Pipeline:
     """What the hooks talk to. One a process; safe for threads."""
 
-    def __init__(self, config: Config, *, suppress: Callable[[], AbstractContextManager[Any]]) -> None:
-        """``suppress`` gives a context in which what we send makes no spans."""
-        self.config = config
+    def __init__(self, config: Config, *, suppress: wiring.Suppress) -> None:
+        self._config = config
         self._suppress = suppress
-        self._closed_mode = config.fail_mode == "closed"
+        self.closed = config.fail_mode == "closed"
+        """Whether a response that cannot be recorded must not be given."""
         self._disk = config.durability == "disk"
         self._exact = frozenset(path for path in config.excluded_paths if not path.endswith("/*"))
         self._prefixes = tuple(path[:-1] for path in config.excluded_paths if path.endswith("/*"))
-        self.identifier = self._make_identifier()
+        self.identifier = wiring.identifier(config, suppress)
         self.observation = self.identifier.observation
         self._forget()
         self._failing = False
@@ -72,8 +59,10 @@ class Pipeline:
 
     def _forget(self) -> None:
         self._lock = threading.Lock()
+        self._spool: Spool | None = None
         self._recorder: Recorder | None = None
         self._shipper: Shipper | None = None
+        self._losses = Losses()
         self._open_again = 0.0
 
     # Life
@@ -117,44 +106,6 @@ class Pipeline:
         self.identifier.after_fork()
         in_flight.clear()
 
-    # Tokens
-
-    def _make_identifier(self) -> Identifier:
-        config = self.config
-        ring = KeyRing(suppress=self._suppress, tell=tell, http_hosts=config.http_hosts)
-        issuers = make_issuers(config.issuers, ring, tell) if config.token_settings_ok else None
-        sources = Sources(dict.fromkeys((*config.sources, *(() if issuers is None else issuers.token_sources))))
-        if issuers is None:
-            return Identifier(sources, None, self._make_observation())
-        verifier = TokenVerifier(issuers, now=time.time, privacy=config.privacy)
-
-        def chosen(seen: Verification) -> Identity | None:
-            """Our verdict on a token that the app has accepted, where the request shows us none or several."""
-            return verifier.verify(seen.token) if seen.reason is None and seen.signed else None
-
-        return Identifier(sources, verifier, Observation(chosen))
-
-    def _make_observation(self) -> Observation | None:
-        """The app's own verification, which counts by itself where no key of ours is configured.
-
-        With wrong settings it does not count either: they may have been meant to forbid it.
-        """
-        config = self.config
-        if not config.token_settings_ok:
-            return None
-        tokens = AppTokens(
-            now=time.time,
-            leeway=config.leeway,
-            subject=map(Claim.named, config.subject_claim),
-            session=map(Claim.named, config.session_claim),
-            mapping=((Claim.named(name), attribute) for name, attribute in config.claims),
-            issuer=config.issuer,
-            audience=config.audience,
-            algorithms=config.algorithms,
-            privacy=config.privacy,
-        )
-        return Observation(tokens.judge)
-
     # Records
 
     def excludes(self, path: str) -> bool:
@@ -163,18 +114,17 @@ class Pipeline:
 
     def admit(self, request: Request) -> bool:
         """With FAIL_MODE=closed, the first-stage record before the app runs; False: answer 503."""
-        receipt = self._first_stage(request)
-        return receipt is None if not self._closed_mode else receipt is not None and self._wait(receipt)
+        if not self.closed:
+            return True
+        receipt = self._record(request, attr.EVENT_RECEIVED, "unknown", last_resort=False)
+        return receipt is not None and self._wait(receipt)
 
     async def admit_async(self, request: Request) -> bool:
         """`admit` that holds no event loop."""
-        receipt = self._first_stage(request)
-        return receipt is None if not self._closed_mode else receipt is not None and await self._wait_async(receipt)
-
-    def _first_stage(self, request: Request) -> Receipt | None:
-        if not self._closed_mode:
-            return None
-        return self._record(request, attr.EVENT_RECEIVED, "unknown", last_resort=False)
+        if not self.closed:
+            return True
+        receipt = self._record(request, attr.EVENT_RECEIVED, "unknown", last_resort=False)
+        return receipt is not None and await self._wait_async(receipt)
 
     def finish(self, request: Request, event: str = attr.EVENT_REQUEST, outcome: str | None = None) -> bool:
         """Write the request's record, once an event; False: do not complete the response.
@@ -185,16 +135,16 @@ class Pipeline:
         if event in request.recorded:
             return True
         request.recorded += (event,)
-        receipt = self._record(request, event, outcome, last_resort=self._closed_mode)
-        return (receipt is not None and self._wait(receipt)) or not self._closed_mode
+        receipt = self._record(request, event, outcome, last_resort=self.closed)
+        return (receipt is not None and self._wait(receipt)) or not self.closed
 
     async def finish_async(self, request: Request, event: str = attr.EVENT_REQUEST, outcome: str | None = None) -> bool:
         """`finish` that holds no event loop."""
         if event in request.recorded:
             return True
         request.recorded += (event,)
-        receipt = self._record(request, event, outcome, last_resort=self._closed_mode)
-        return (receipt is not None and await self._wait_async(receipt)) or not self._closed_mode
+        receipt = self._record(request, event, outcome, last_resort=self.closed)
+        return (receipt is not None and await self._wait_async(receipt)) or not self.closed
 
     def late(self, request: Request, *, error_type: str | None = None, outcome: str | None = None) -> None:
         """What became known after the response was recorded: a second record with the same request id."""
@@ -205,17 +155,20 @@ class Pipeline:
         try:
             record = request_record(request, event, ended=time.perf_counter_ns(), outcome=outcome)
             return self._append(record, last_resort=last_resort)
+        except RecordError as error:  # of this one request alone: nothing is wrong with the spool
+            tell(f"an audit record could not be written: {error}", once=f"record {error}")
         except JWTAuditError as error:
-            if not self._failing:
-                self._failing = True
-                lost = "requests are refused" if self._closed_mode else "requests go on unrecorded and are counted"
-                tell(f"audit records cannot be written: {error}; {lost} (see {PREFIX}SPOOL)")
-            return None
+            self._tell_failing(str(error))
+        except Exception as error:
+            self._tell_failing(f"a failure ({type(error).__name__})")
+        return None
 
     def _append(self, record: Record, *, last_resort: bool = False) -> Receipt:
         recorder = self._recorder or self._open()
         if recorder is None:
-            raise SpoolError(f"there is no spool at {self.config.spool}")
+            with self._lock:  # in a recorder that another thread makes right now, they are counted all the same
+                self._losses.add(record.event_name, time.time_ns())
+            raise SpoolError(f"there is no spool at {self._config.spool}")
         receipt = recorder.append(record, last_resort=last_resort)
         if self._failing:
             self._failing = False
@@ -223,6 +176,12 @@ class Pipeline:
         if self._shipper is None and not self._stopped:
             self._start_shipper()
         return receipt
+
+    def _tell_failing(self, why: str) -> None:
+        if not self._failing:
+            self._failing = True
+            what = "requests are refused with 503" if self.closed else "requests go on unrecorded and are counted"
+            tell(f"audit records cannot be written: {why}; {what} (see {PREFIX}SPOOL)")
 
     def _emit(self, record: Record) -> Receipt:
         receipt = self._append(record)
@@ -232,40 +191,13 @@ class Pipeline:
 
     def _wait(self, receipt: Receipt) -> bool:
         recorder = self._recorder
-        if not self._disk or recorder is None:
-            return True
-        done: list[bool] = []
-        event = threading.Event()
-
-        def call(ok: bool) -> None:
-            done.append(ok)
-            event.set()
-
-        recorder.on_durable(receipt.number, call)
-        return event.wait(DISK_SECONDS) and done[0]
+        return not self._disk or (recorder is not None and waiting.durable(recorder, receipt, DISK_SECONDS))
 
     async def _wait_async(self, receipt: Receipt) -> bool:
         recorder = self._recorder
-        if not self._disk or recorder is None:
+        if not self._disk:
             return True
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
-
-        def resolve(ok: bool) -> None:
-            if not future.done():
-                future.set_result(ok)
-
-        def call(ok: bool) -> None:
-            try:
-                loop.call_soon_threadsafe(resolve, ok)
-            except RuntimeError:
-                pass  # the loop has been closed: nobody waits any more
-
-        recorder.on_durable(receipt.number, call)
-        try:
-            return await asyncio.wait_for(future, DISK_SECONDS)
-        except asyncio.TimeoutError:
-            return False
+        return recorder is not None and await waiting.durable_async(recorder, receipt, DISK_SECONDS)
 
     # Parts
 
@@ -274,48 +206,20 @@ class Pipeline:
             if self._recorder is not None or self._stopped or time.monotonic() < self._open_again:
                 return self._recorder
             try:
-                spool = Spool(self.config.spool)
+                self._spool = Spool(self._config.spool)
             except SpoolError as error:
-                self._open_again = time.monotonic() + 1.0
+                self._open_again = time.monotonic() + _OPEN_SECONDS
                 tell(f"{PREFIX}SPOOL: {error}; name a directory that this process may make and write", once="spool")
                 return None
-            self._recorder = Recorder(
-                spool,
-                signer=lambda: self._signer(spool),
-                binding=self._binding,
-                limit=self.config.spool_limit,
-                reserve=self._closed_mode,
-                on_tick=self._wake,
-            )
-            self._spool = spool
+            self._recorder = wiring.recorder(self._config, self._spool, self._losses, self._wake)
         self._start_shipper()
         return self._recorder
 
     def _start_shipper(self) -> None:
         with self._lock:
-            if self._shipper is not None:
-                return
-            config = self.config
-            endpoint = Endpoint(
-                config.endpoint,
-                config.protocol,
-                config.headers,
-                certificate=config.certificate,
-                client_certificate=config.client_certificate,
-                client_key=config.client_key,
-                timeout=config.timeout,
-                gzip=config.compression == "gzip",
-            )
-            self._shipper = Shipper(
-                self._spool,
-                endpoint,
-                emit=self._emit_system,
-                suppress=self._suppress,
-                tell=tell,
-                export_canonical=config.export_canonical,
-                retention=config.retention,
-            )
-            self._shipper.start()
+            if self._shipper is None and self._spool is not None:
+                self._shipper = wiring.shipper(self._config, self._spool, self._emit_system, self._suppress)
+                self._shipper.start()
 
     def _wake(self) -> None:
         shipper = self._shipper
@@ -328,43 +232,8 @@ class Pipeline:
             raise SpoolError("the audit stream has ended")
         recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
 
-    def _signer(self, spool: Spool) -> Signer:
-        path = self.config.signing_key
-        if path is None:
-            pem = spool.key(Signer.generate().pem)
-            tell(
-                f"audit heads are signed by a key made in {spool.root}; evidence needs one kept elsewhere: "
-                f"set {PREFIX}SIGNING_KEY to a PEM file",
-                once="signing-key",
-            )
-            return Signer.from_pem(pem)
-        try:
-            return Signer.from_pem(path.read_bytes())
-        except (OSError, KeySourceError) as error:
-            raise KeySourceError(f"{PREFIX}SIGNING_KEY: {path} cannot be used ({error})") from error
 
-    def _binding(self) -> dict[str, Value]:
-        """What binds a stream's records, in its first one: resource, settings, host and process."""
-        return {
-            attr.STREAM_RESOURCE: self._resource,
-            attr.STREAM_CONFIG: self.config.digest,
-            attr.STREAM_EXCLUDED: list(self.config.excluded_paths),
-            attr.STREAM_HOST: attr.text(socket.gethostname()),
-            attr.STREAM_PID: os.getpid(),
-        }
-
-    @cached_property
-    def _resource(self) -> str:
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.trace import get_tracer_provider
-
-        resource = getattr(get_tracer_provider(), "resource", None) or Resource.create()
-        found = {name: bounded(value) for name, value in resource.attributes.items() if name.isascii()}
-        wrapped = {name: wrap(value) for name, value in found.items() if value is not None}
-        return orjson.dumps(wrapped, option=orjson.OPT_SORT_KEYS).decode()
-
-
-def compose(*, suppress: Callable[[], AbstractContextManager[Any]], **settings: Any) -> Pipeline | None:
+def compose(*, suppress: wiring.Suppress, **settings: Any) -> Pipeline | None:
     """The pipeline of the environment and these settings; None where OTEL_SDK_DISABLED turns all off.
 
     What is wrong with a setting is told once.

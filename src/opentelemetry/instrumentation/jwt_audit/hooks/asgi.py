@@ -14,6 +14,7 @@ from jwt_audit import attributes as attr
 from jwt_audit.context import Phase, Request
 
 from ..pipeline import Pipeline
+from ..waiting import off_loop
 from .boundary import active, enter, error_name, failed, guarded, leave, locate, new_request, note_error
 
 Scope = MutableMapping[str, Any]
@@ -42,10 +43,10 @@ async def run_asgi(app: App, scope: Scope, receive: Receive, send: Send) -> None
 def _lifespan(pipeline: Pipeline, send: Send) -> Send:
     async def forward(message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
-            await asyncio.to_thread(pipeline.start)
+            await off_loop(pipeline.start)
         elif message["type"] == "lifespan.shutdown.complete":
             # uvicorn kills itself with the caught signal after this: no atexit will run.
-            await asyncio.to_thread(pipeline.settle)
+            await off_loop(pipeline.settle)
         await send(message)
 
     return forward
@@ -177,7 +178,7 @@ class _Boundary:
             kept = await self._pipeline.finish_async(self._request, event, outcome)
         except Exception as error:
             failed("recording a request", error)
-            kept = self._pipeline.config.fail_mode != "closed"
+            kept = not self._pipeline.closed
         if not kept:
             raise ConnectionAbortedError("the audit record of this response cannot be written")
 

@@ -160,7 +160,7 @@ class _Boundary:
             kept = self._pipeline.finish(request, attr.EVENT_REQUEST, outcome)
         except Exception as error:
             failed("recording a request", error)
-            kept = self._pipeline.config.fail_mode != "closed"
+            kept = not self._pipeline.closed
         if not kept:
             raise ConnectionAbortedError("the audit record of this response cannot be written")
 
