@@ -1,197 +1,173 @@
-"""The tokens that real issuers mint, with the identity that is right for each (values invented)."""
+"""The tokens that real issuers mint, with the identity that is right for each.
+
+Each goes the whole way: a file of issuers, a request's headers, the rules; and through `jwt-audit token
+inspect`, under the same file.
+"""
 
 from __future__ import annotations
 
-import base64
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from jwt_audit.attributes import text
-from jwt_audit.identity import Identity, Reason, Status
-from jwt_audit.issuer_table import IssuerTable
-from jwt_audit.tokens.extract import bearer
-from jwt_audit.tokens.issuers import Issuers, KeyRing, make_issuer
+from jwt_audit.attributes import iso_8601, text
+from jwt_audit.cli.main import main
+from jwt_audit.config import PREFIX, load
+from jwt_audit.identity import Identity, Status
+from jwt_audit.tokens.extract import Sources
+from jwt_audit.tokens.issuers import KeyRing, make_issuers
 from jwt_audit.tokens.verify import TokenVerifier
-from support.issuer import NOW, SECRET, SigningKey, b64, jwks, signing_key
-
-SHAPES: dict[str, dict[str, Any]] = {
-    shape["name"]: shape
-    for shape in json.loads(Path(__file__).parents[2].joinpath("vectors", "token_shapes.json").read_text())
-}
-
-LEFT_OUT = {
-    "google-iap": "another header as source",
-    "google-iap-gcip": "another header as source",
-    "cloudflare-access-user": "another header as source",
-    "clerk-v1-impersonated": "cookie as source",
-    "espv2-userinfo": "unsigned payload of a gateway named by the operator",
-    "dpop-bound": "tokens under the DPoP scheme",
-}
-"""Shapes that one issuer and the bearer header cannot express, by what they need."""
-PARTS_LEFT_OUT = {
-    ("gitlab-ci-oidc", "actor_type"): "the actor type as a setting",
-    ("descope-session", "roles"): "a path that another claim completes",
-}
-REASONS = {
-    "okta-org-server-token": Reason.UNKNOWN_KEY,
-    "jwe-nested": Reason.UNSUPPORTED_TOKEN,
-    "opaque-github": Reason.UNSUPPORTED_TOKEN,
-    "opaque-google": Reason.UNSUPPORTED_TOKEN,
-    "opaque-uuid": Reason.UNSUPPORTED_TOKEN,
-    "basic-auth": None,
-    "stress-exp-10pow50": Reason.CLAIM_MISSING,
-    "stress-exp-null": Reason.CLAIM_MISSING,
-    "stress-kid-int": Reason.MALFORMED,
-    "stress-kid-null": Reason.MALFORMED,
-    "stress-b64-false": Reason.CRITICAL_HEADER,
-    "stress-alg-none": Reason.ALGORITHM_NOT_ALLOWED,
-    "stress-alg-confusion-hs256-with-public-key": Reason.ALGORITHM_NOT_ALLOWED,
-}
-DECIDED: dict[str, Reason | None] = {
-    "stress-exp-milliseconds": Reason.CLAIM_MISSING,  # it would hold for 56,000 years
-    "stress-exp-missing": None,  # Kubernetes' service accounts have none; a rule may demand it
-    "stress-sub-nul-newline": None,  # with escapes in place of the control characters
-    "stress-jwks-x5c-only": None,  # the certificate gives the key
-}
+from support.headers import request_with
+from support.shapes import DECIDED, IAT, REASONS, SHAPES, claim_of, header_of, issuer_of, source_of, token_of
 
 
-def pointer(path: list[str]) -> str:
-    if len(path) == 1 and not path[0].startswith("/"):
-        return path[0]
-    return "".join("/" + part.replace("~", "~0").replace("/", "~1") for part in path)
+def file_of(shape: dict[str, Any], folder: Path) -> Path:
+    path = folder / "issuers.toml"
+    path.write_text(issuer_of(shape, folder))
+    return path
 
 
-def source_of(shape: dict[str, Any], part: str) -> str | None:
-    """The claim that holds a part of the identity, where a setting can say so."""
-    found = shape["from"].get(part)
-    if isinstance(found, dict):
-        found = found.get("path") if found["op"] in ("path", "one", "split", "str") else None
-    return pointer(found) if found else None
-
-
-def key_of(shape: dict[str, Any]) -> SigningKey:
-    algorithm = str((shape["header"] or {}).get("alg", "RS256"))
-    if algorithm == "HS256" and "shared secret" not in shape["keys"]["kind"]:
-        algorithm = "RS256"  # the attack: the key is public
-    return signing_key(algorithm if algorithm[:2] in ("RS", "PS", "ES", "Ed", "HS") else "RS256")
-
-
-def key_file(shape: dict[str, Any], key: SigningKey) -> bytes:
-    """What the key source of the shape answers, quirks and all."""
-    name, kind, kid = shape["name"], shape["keys"]["kind"], (shape["header"] or {}).get("kid")
-    if kind.startswith("shared secret"):
-        return SECRET
-    if "PEM map" in kind:
-        return json.dumps(
-            {"older": signing_key("RS256", 5).pem_certificate.decode(), kid: key.pem_certificate.decode()}
-        ).encode()
-    named = kid if isinstance(kid, str) and kid != "unpublished" else "published"
-    entries = {
-        "stress-jwks-x5c-only": [{"kty": "RSA", "kid": named, "x5c": [base64.b64encode(key.certificate).decode()]}],
-        "stress-jwks-unknown-kty": [{"kty": "AKP", "alg": "ML-DSA-65", "kid": named, "pub": "AA"}, key.jwk(named)],
-        "stress-kid-duplicate-rsa-ec": [signing_key("RS256").jwk(named), key.jwk(named)],
-        "stress-pingfederate-no-iss": [signing_key("ES256").jwk("p0"), key.jwk(named)],
-    }.get(name)
-    if entries is None:
-        encryption = {**signing_key("RS256", 4).jwk("enc"), "use": "enc", "alg": "RSA-OAEP"}
-        extra = {"x5t": named, "x5c": ["AAAA"], "issuer": "https://login.example.com/{tenantid}/v2.0"}
-        entries = [encryption, signing_key("RS256", 5).jwk("older"), key.jwk(named, use="sig", **extra)]
-    return jwks(*entries)
-
-
-def token_of(shape: dict[str, Any], key: SigningKey) -> str:
-    if "raw" in shape:
-        return str(shape["raw"])
-    header, payload = shape["header"], shape["payload"]
-    if header["alg"] == "none":
-        return f"{b64(json.dumps(header).encode())}.{b64(json.dumps(payload).encode())}."
-    if header["alg"] == "HS256" and key.algorithm != "HS256":
-        return SigningKey(key.der, "HS256").sign_raw(header, payload)
-    return key.sign_raw(header, payload, header["alg"])
-
-
-def identity_of(shape: dict[str, Any], path: Path) -> Identity:
-    """The shape's token in a request, judged as the settings for its issuer say."""
-    key, payload = key_of(shape), shape["payload"] or {}
-    path.write_bytes(key_file(shape, key))
-    secret = shape["keys"]["kind"].startswith("shared secret")
-    audience = payload.get("aud", payload.get("client_id") if shape["name"] == "cognito-access" else None)
-    mapping = {
-        "roles": "user.roles",
-        "scopes": "x.scopes",
-        "tenant": "x.tenant",
-        "acting": "x.acting",
-        "client": "x.client",
-    }
-    table = IssuerTable(
-        "shape",
-        jwks=None if secret else str(path),
-        secret_file=path if secret else None,
-        issuer=payload.get("iss"),
-        audience=(audience,) if isinstance(audience, str) else tuple(audience or ())[:1],
-        subject=(source_of(shape, "user") or "sub",),
-        session=(claim,) if (claim := source_of(shape, "session")) else (),
-        claims=tuple((claim, name) for part, name in mapping.items() if (claim := source_of(shape, part))),
+def identity_of(shape: dict[str, Any], folder: Path) -> Identity:
+    """What a request that carries the shape's token proves."""
+    config, problems = load({f"{PREFIX}ISSUERS_FILE": str(file_of(shape, folder))})
+    assert problems == []
+    told: list[str] = []
+    issuers = make_issuers(
+        config.issuers, KeyRing(tell=lambda message, **_: told.append(message)), lambda *_, **__: None
     )
-    issuers = Issuers([make_issuer(table, KeyRing(tell=lambda *_, **__: None))])
-    verifier = TokenVerifier(issuers, now=lambda: NOW + 1)
+    assert issuers is not None
+    verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
     try:
-        assert verifier.wait_ready(5)
-        token = token_of(shape, key)
-        presented = bearer([token if token.startswith("Basic ") else f"Bearer {token}"])
+        assert verifier.wait_ready(60)
+        presented = Sources([*config.sources, *issuers.token_sources]).present(
+            request_with(header_of(shape, token_of(shape)))
+        )
         if presented.token is None:
             assert presented.identity is not None
             return presented.identity
-        return verifier.verify(presented.token)
+        assert presented.source == source_of(shape)
+        return verifier.verify(presented.token, presented.source)
     finally:
         verifier.close()
+        assert told == []
 
 
-def capped(value: Any) -> Any:
-    return text(value) if isinstance(value, str) else value
-
-
-@pytest.mark.parametrize("name", [name for name in SHAPES if name not in LEFT_OUT])
-def test_shape(name: str, tmp_path: Path) -> None:
-    """With the right key the identity is exactly the expected one, else there is none and a reason."""
-    shape = SHAPES[name]
-    identity = identity_of(shape, tmp_path / "keys")
-    if name in REASONS or DECIDED.get(name) is not None:
-        assert shape["outcome"] in ("rejected", "not_a_jws", "unverifiable", "decide")
-        assert identity.reason is (REASONS[name] if name in REASONS else DECIDED[name])
-        assert identity.status is not Status.VERIFIED
-        assert (identity.subject, identity.session, identity.issuer, identity.client) == (None, None, None, None)
-        return
-    assert shape["outcome"] == "verified" or name in DECIDED
-    assert (identity.status, identity.reason) == (Status.VERIFIED, None)
+def expected(shape: dict[str, Any]) -> dict[str, Any]:
+    """What the audit record must carry of the shape's token: all of it and nothing else."""
     expect = shape["expect"]
     found = {
-        "user": identity.subject,
-        "session": identity.session,
-        "issuer": identity.issuer,
-        "expires": identity.expires_at,
-        "actor_type": identity.actor_type.value,
-        "roles": identity.claims.get("user.roles"),
-        "scopes": identity.claims.get("x.scopes"),
-        "tenant": identity.claims.get("x.tenant"),
-        "acting": identity.claims.get("x.acting"),
-        "client": identity.claims.get("x.client"),
+        "jwt.status": "verified",
+        "enduser.id": expect["user"],
+        "session.id": expect["session"],
+        "jwt.session_claim": claim_of(shape, "session") if expect["session"] else None,
+        "jwt.issuer": expect["issuer"],
+        "jwt.expires_at": expect["expires"],
+        "jwt.expires_at.iso": iso_8601(expect["expires"]) if expect["expires"] else None,
+        "jwt.id": shape["payload"].get("jti"),
+        "jwt.client_id": next(
+            (str(shape["payload"][name]) for name in ("azp", "client_id", "cid", "appid") if name in shape["payload"]),
+            None,
+        ),
+        "jwt.act.subject": (shape["payload"].get("act") or {}).get("sub"),
+        "jwt.act.issuer": (shape["payload"].get("act") or {}).get("iss"),
+        "jwt.bound": {"dpop-bound": "dpop", "mtls-bound": "mtls"}.get(shape["name"]),
+        "user.roles": expect["roles"] or None,
+        "x.scopes": expect["scopes"],
+        "x.tenant": expect["tenant"] if claim_of(shape, "tenant") else None,  # a part of the issuer's URL is no claim
+        "x.acting": expect["acting"],
+        "x.client": expect["client"],
     }
-    for part, value in found.items():
-        derived = isinstance(shape["from"].get(part), dict) and shape["from"][part]["op"] in ("urlseg", "const")
-        if (name, part) in PARTS_LEFT_OUT or (derived and part == "tenant"):
-            continue  # a tenant out of the issuer's URL is not a claim
-        wanted = capped(expect.get(part))
-        assert value == (None if wanted == [] else wanted), part
-    if source_of(shape, "client") in ("azp", "client_id", "cid", "appid"):
-        assert identity.client == expect["client"]
+    return {
+        name: text(value) if isinstance(value, str) else value for name, value in found.items() if value is not None
+    }
+
+
+def check(shape: dict[str, Any], attributes: dict[str, Any], actor: tuple[str, str]) -> None:
+    name = shape["name"]
+    if name in REASONS:
+        reason = REASONS[name]
+        assert shape["outcome"] != "verified"
+        assert attributes.get("jwt.error") == (None if reason is None else reason.value)
+        assert attributes["jwt.status"] == (
+            "absent" if reason is None else "unverified" if reason.value == "unsupported_token" else "invalid"
+        )
+        claimed = {"jwt.claimed.issuer", "jwt.claimed.key_id", "jwt.claimed.algorithm"}
+        assert set(attributes) <= {"jwt.status", "jwt.error"} | claimed
+        assert actor[0] == "anonymous"
+        return
+    assert shape["outcome"] == "verified" or name in DECIDED
+    assert attributes == expected(shape)
+    subject, client = attributes.get("enduser.id"), attributes.get("jwt.client_id")
+    assert actor[0] == (subject or client or "unknown")
+    assert actor[1] == (shape["expect"]["actor_type"] if subject or not client else "service")
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_shape(name: str, tmp_path: Path) -> None:
+    """With the right key the record carries exactly the expected identity, else none and a reason."""
+    identity = identity_of(SHAPES[name], tmp_path)
+    check(SHAPES[name], dict(identity.audit), (identity.actor_id, identity.actor.value))
+    if name in REASONS:
+        assert identity.status is not Status.VERIFIED
+        assert (identity.subject, identity.session, identity.issuer, identity.client) == (None, None, None, None)
+
+
+@pytest.mark.parametrize("name", list(SHAPES))
+def test_shape_inspected(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`jwt-audit token inspect` says the same of it, and never shows the token."""
+    shape = SHAPES[name]
+    monkeypatch.setenv(f"{PREFIX}ISSUERS_FILE", str(file_of(shape, tmp_path)))
+    token = token_of(shape)
+    header, value = header_of(shape, token)
+    given = value if "DPoP" in value or header == "Cookie" else token
+    words = ["token", "inspect", "--json", "--at", str(IAT + 1), "--header", header]
+    shown = CliRunner().invoke(main, words, input=given + "\n", catch_exceptions=False)
+    assert shown.exit_code == 0
+    found = json.loads(shown.stdout)
+    assert list(found) == ["status", "error", "issuer_config", "attributes", "actor"]
+    assert (found["status"], found["error"]) == (
+        found["attributes"]["jwt.status"],
+        found["attributes"].get("jwt.error"),
+    )
+    check(shape, found["attributes"], (found["actor"]["id"], found["actor"]["type"]))
+    if found["status"] == "verified":
+        assert found["issuer_config"] == (shape["payload"].get("iss") or "[[issuer]] 1")
+    plain = CliRunner().invoke(main, [part for part in words if part != "--json"], input=given, catch_exceptions=False)
+    assert plain.exit_code == 0
+    assert plain.stdout.startswith(found["status"])
+    for part in token.split(".")[1:]:
+        assert len(part) < 12 or part not in shown.output + plain.output
+
+
+@pytest.mark.parametrize("name", ["keycloak-access-user", "google-iap", "stress-alg-none"])
+def test_shape_inspected_by_a_process(name: str, tmp_path: Path) -> None:
+    """The installed command, an environment, a pipe."""
+    shape = SHAPES[name]
+    token = token_of(shape)
+    shown = subprocess.run(
+        [str(Path(sys.executable).with_name("jwt-audit")), "token", "inspect", "--json", "--at", "2026-11-24T06:00:01Z"]
+        + (["--header", "X-Goog-IAP-JWT-Assertion"] if name == "google-iap" else []),
+        input=token,
+        env={**os.environ, f"{PREFIX}ISSUERS_FILE": str(file_of(shape, tmp_path))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert shown.stderr == ""
+    found = json.loads(shown.stdout)
+    check(shape, found["attributes"], (found["actor"]["id"], found["actor"]["type"]))
 
 
 def test_nothing_is_left_out_in_silence() -> None:
-    """What is left out is there, and what is to be decided is decided."""
-    assert set(LEFT_OUT) | set(REASONS) | set(DECIDED) | {name for name, _ in PARTS_LEFT_OUT} <= set(SHAPES)
+    """What is to be decided is decided, and every refusal is a shape."""
     undecided = {name for name, shape in SHAPES.items() if shape["outcome"] in ("decide", "policy")}
-    assert set(DECIDED) == undecided
+    assert undecided == DECIDED
+    assert set(REASONS) <= set(SHAPES)
+    assert len(SHAPES) == 63
