@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jwt_audit.attributes import iso_8601, text
 from jwt_audit.identity import Reason
 from support.issuer import SECRET, SigningKey, b64, jwks, signing_key
 
@@ -161,3 +162,32 @@ def issuer_of(shape: dict[str, Any], folder: Path) -> str:
     table["session"] = [] if session is None else [session]
     table["claims"] = {name: claim for part, name in _CLAIMS.items() if (claim := claim_of(shape, part))}
     return toml(table)
+
+
+def expected(shape: dict[str, Any], shift: int = 0) -> dict[str, Any]:
+    """What the audit record must carry of the shape's token: all of it and nothing else."""
+    expect, payload = shape["expect"], shape["payload"]
+    expires = expect["expires"] + shift if expect["expires"] else None
+    act = payload.get("act") or {}
+    clients = [str(payload[name]) for name in ("azp", "client_id", "cid", "appid") if name in payload]
+    found = {
+        "jwt.status": "verified",
+        "enduser.id": expect["user"],
+        "session.id": expect["session"],
+        "jwt.session_claim": claim_of(shape, "session") if expect["session"] else None,
+        "jwt.issuer": expect["issuer"],
+        "jwt.expires_at": expires,
+        "jwt.expires_at.iso": iso_8601(expires) if expires else None,
+        "jwt.id": payload.get("jti"),
+        "jwt.client_id": clients[0] if clients else None,
+        "jwt.act.subject": act.get("sub"),
+        "jwt.act.issuer": act.get("iss"),
+        "jwt.bound": {"dpop-bound": "dpop", "mtls-bound": "mtls"}.get(shape["name"]),
+        "user.roles": expect["roles"] or None,
+        "x.scopes": expect["scopes"],
+        "x.tenant": expect["tenant"] if claim_of(shape, "tenant") else None,  # a part of the issuer's URL is no claim
+        "x.acting": expect["acting"],
+        "x.client": expect["client"],
+    }
+    present = {name: value for name, value in found.items() if value is not None}
+    return {name: text(value) if isinstance(value, str) else value for name, value in present.items()}

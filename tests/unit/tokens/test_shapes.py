@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from jwt_audit.attributes import iso_8601, text
 from jwt_audit.cli.main import main
 from jwt_audit.config import PREFIX, load
 from jwt_audit.identity import Identity, Status
@@ -24,7 +23,7 @@ from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import KeyRing, make_issuers
 from jwt_audit.tokens.verify import TokenVerifier
 from support.headers import request_with
-from support.shapes import DECIDED, IAT, REASONS, SHAPES, claim_of, header_of, issuer_of, source_of, token_of
+from support.shapes import DECIDED, IAT, REASONS, SHAPES, expected, header_of, issuer_of, source_of, token_of
 
 
 def file_of(shape: dict[str, Any], folder: Path) -> Path:
@@ -56,36 +55,6 @@ def identity_of(shape: dict[str, Any], folder: Path) -> Identity:
     finally:
         verifier.close()
         assert told == []
-
-
-def expected(shape: dict[str, Any]) -> dict[str, Any]:
-    """What the audit record must carry of the shape's token: all of it and nothing else."""
-    expect = shape["expect"]
-    found = {
-        "jwt.status": "verified",
-        "enduser.id": expect["user"],
-        "session.id": expect["session"],
-        "jwt.session_claim": claim_of(shape, "session") if expect["session"] else None,
-        "jwt.issuer": expect["issuer"],
-        "jwt.expires_at": expect["expires"],
-        "jwt.expires_at.iso": iso_8601(expect["expires"]) if expect["expires"] else None,
-        "jwt.id": shape["payload"].get("jti"),
-        "jwt.client_id": next(
-            (str(shape["payload"][name]) for name in ("azp", "client_id", "cid", "appid") if name in shape["payload"]),
-            None,
-        ),
-        "jwt.act.subject": (shape["payload"].get("act") or {}).get("sub"),
-        "jwt.act.issuer": (shape["payload"].get("act") or {}).get("iss"),
-        "jwt.bound": {"dpop-bound": "dpop", "mtls-bound": "mtls"}.get(shape["name"]),
-        "user.roles": expect["roles"] or None,
-        "x.scopes": expect["scopes"],
-        "x.tenant": expect["tenant"] if claim_of(shape, "tenant") else None,  # a part of the issuer's URL is no claim
-        "x.acting": expect["acting"],
-        "x.client": expect["client"],
-    }
-    return {
-        name: text(value) if isinstance(value, str) else value for name, value in found.items() if value is not None
-    }
 
 
 def check(shape: dict[str, Any], attributes: dict[str, Any], actor: tuple[str, str]) -> None:

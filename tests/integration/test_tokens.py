@@ -1,0 +1,129 @@
+"""Tokens of real issuers in a running app: several issuers from a file, other headers, cookies, and privacy."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jwt_audit.config import PREFIX
+from support.served import GUNICORN, UVICORN, Served, Told, serving
+from support.shapes import IAT, REASONS, SHAPES, expected, header_of, issuer_of, token_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = [
+    "keycloak-token-exchange-act",
+    "auth0-client-credentials",
+    "okta-org-server-token",
+    "entra-v2-access-user",
+    "cognito-access",
+    "google-iap",
+    "firebase-id",
+    "clerk-v1-impersonated",
+    "cloudflare-access-user",
+    "dpop-bound",
+    "stress-pingfederate-no-iss",
+    "opaque-github",
+    "basic-auth",
+]
+KEY = bytes(range(32))
+CANARY = "canary-that-the-search-must-find"
+
+
+def plain(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Attributes as OTLP JSON has them, integers as numbers and lists as lists."""
+    found: dict[str, Any] = {}
+    for name, value in attributes.items():
+        if isinstance(value, dict):
+            value = [next(iter(item.values())) for item in value["values"]]
+        found[name] = int(value) if name == "jwt.expires_at" else value
+    return found
+
+
+def of_token(attributes: dict[str, Any]) -> dict[str, Any]:
+    names = ("enduser.", "session.", "jwt.", "user.roles", "x.")
+    return {name: value for name, value in plain(attributes).items() if name.startswith(names)}
+
+
+@pytest.fixture(scope="module", params=["fastapi", "flask"])
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """FastAPI shows everything; Flask pseudonyms on spans, nothing on logs, and everything in the record."""
+    root = tmp_path_factory.mktemp(request.param)
+    tables = [issuer_of(SHAPES[name], root) for name in NAMES if SHAPES[name]["payload"]]
+    (root / "issuers.toml").write_text("\n".join(tables))
+    (root / "pseudonyms").write_bytes(KEY)
+    environment = {f"{PREFIX}ISSUERS_FILE": str(root / "issuers.toml"), "SHOP_SECRET": "s" * 32}
+    environment |= {"OTEL_LOG_LEVEL": "debug", "OTEL_RESOURCE_ATTRIBUTES": f"planted={CANARY}"}
+    if request.param == "flask":
+        environment[f"{PREFIX}PII"] = "spans=pseudonym,logs=off,audit=raw"
+        environment[f"{PREFIX}PSEUDONYM_KEY_FILE"] = str(root / "pseudonyms")
+        environment[f"{PREFIX}TOKEN_FINGERPRINT"] = "true"
+    command = UVICORN if request.param == "fastapi" else GUNICORN
+    with serving(root, EXAMPLES / request.param, command=command, **environment) as served:
+        yield served
+
+
+def pseudonym(kind: str, issuer: str, value: str) -> str:
+    return hmac.new(KEY, f"{kind}\n{issuer}\n{value}".encode(), hashlib.sha256).hexdigest()
+
+
+def check(told: Told, shape: dict[str, Any], token: str, shift: int, *, private: bool) -> None:
+    record = of_token(told.record)
+    if private and shape["name"] not in ("opaque-github", "basic-auth"):  # these never reach the rules
+        assert (
+            record.pop("jwt.fingerprint") == hmac.new(KEY, f"fingerprint\n{token}".encode(), hashlib.sha256).hexdigest()
+        )
+    if shape["name"] in REASONS:
+        reason = REASONS[shape["name"]]
+        for found in (record, of_token(told.server), *map(of_token, told.logs.values())):
+            assert found.get("jwt.error") == (None if reason is None else reason.value)
+            assert {name for name in found if not name.startswith("jwt.")} == set()
+        assert told.record["audit.actor.id"] == "anonymous"
+        return
+    wanted = expected(shape, shift)
+    assert record == wanted
+    assert told.record["audit.actor.id"] == wanted.get("enduser.id", wanted.get("jwt.client_id"))
+    both = {name: value for name, value in wanted.items() if not name.startswith("jwt.")}
+    both |= {name: wanted[name] for name in ("jwt.status", "jwt.issuer", "jwt.expires_at") if name in wanted}
+    logs = [of_token(found) for found in told.logs.values()]
+    assert logs
+    if not private:
+        assert [found for found in (of_token(told.server), *logs) if found != both] == []
+        return
+    hidden = {name: value for name, value in both.items() if name not in ("enduser.id", "session.id")}
+    assert [found for found in logs if found != hidden] == []
+    if "enduser.id" in wanted:
+        hidden["enduser.pseudo.id"] = pseudonym("subject", wanted["jwt.issuer"], wanted["enduser.id"])
+    if "session.id" in wanted:
+        hidden["session.id"] = pseudonym("session", wanted["jwt.issuer"], wanted["session.id"])
+    server = of_token(told.server)
+    assert len(server.pop("jwt.pseudonym.key_id")) == 16
+    assert server == hidden
+
+
+def test_the_tokens_of_many_issuers(shop: Served) -> None:
+    """Each gives what is expected of it on record, server span and logs; and no token leaves the app.
+
+    All issuers together in one file, each token in the header or cookie in which it travels.
+    """
+    shift = int(time.time()) - IAT
+    asked = []
+    for name in NAMES:
+        token = token_of(SHAPES[name], shift)
+        header, value = header_of(SHAPES[name], token)
+        asked.append((SHAPES[name], token, shop.ask("/orders/1", **{header: value})))
+    private = shop.root.name.startswith("flask")
+    for shape, token, answer in asked:
+        assert answer.status == 200
+        check(shop.told(answer, logs=1), shape, token, shift, private=private)
+    shop.stop()
+    written = shop.everything()
+    assert CANARY.encode() in written
+    for _, token, _ in asked:
+        for part in token.split(".")[1:]:
+            assert len(part) < 12 or part.encode() not in written
