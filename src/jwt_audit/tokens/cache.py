@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..identity import Identity
@@ -28,12 +27,12 @@ class Cache:
     """At most ``size`` results by the token's digest, those used least recently dropped first, roughly.
 
     Two generations: the young one becomes the old one when it is full, what is found in the old one
-    moves on. Reading takes no lock.
+    moves on. No lock: each step is one operation on a dict, and what threads can do to each other when
+    a generation is full is to lose one, which costs a verification and nothing else.
     """
 
     def __init__(self, size: int) -> None:
         self._half = max(size // 2, 1)
-        self._lock = threading.Lock()
         self._young: dict[bytes, Result] = {}
         self._old: dict[bytes, Result] = {}
 
@@ -46,10 +45,6 @@ class Cache:
         return found
 
     def put(self, digest: bytes, result: Result) -> None:
-        with self._lock:
-            if len(self._young) >= self._half and digest not in self._young:
-                self._old, self._young = self._young, {}
-            self._young[digest] = result
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        if len(self._young) >= self._half and digest not in self._young:
+            self._old, self._young = self._young, {}
+        self._young[digest] = result

@@ -111,10 +111,6 @@ class AppTokens:
             self._kept.put(digest, Result(identity, min(until, now + KEPT_SECONDS)))
         return identity
 
-    def after_fork(self) -> None:
-        """In a forked child: what was known is kept."""
-        self._kept.after_fork()
-
     def _examined(self, jws: Jws, reason: Reason | None, confused: bool, now: float) -> tuple[Identity, float]:
         if jws.algorithm not in self._algorithms:  # "none" is in no list
             raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED)

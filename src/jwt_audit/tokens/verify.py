@@ -120,8 +120,6 @@ class TokenVerifier:
 
     def after_fork(self) -> None:
         """In a forked child: read keys in the background again. Results and keys are kept."""
-        self._good.after_fork()
-        self._bad.after_fork()
         for source in self._issuers.sources:
             source.after_fork()
 
