@@ -15,6 +15,8 @@ from ..attributes import INTEGRITY, Value
 from ..errors import RecordError
 from .record import Record
 
+_INT64 = 2**63
+
 MAX_BYTES = 64 * 1024
 """A larger record is refused: stores cut or drop it (Loki at 64 KB of metadata)."""
 
@@ -29,7 +31,7 @@ def canonical(record: Record) -> bytes:
     for key, value in record.attributes.items():
         if type(value) is str:
             attributes[key] = {"stringValue": value}
-        elif type(value) is int:
+        elif type(value) is int and -_INT64 <= value < _INT64:
             attributes[key] = {"intValue": str(value)}
         else:
             attributes[key] = wrap(value)
@@ -61,7 +63,7 @@ def wrap(value: Value) -> dict[str, Any]:
     if isinstance(value, bool):
         return {"boolValue": value}
     if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
+        if not -_INT64 <= value < _INT64:
             raise RecordError("an integer does not fit into 64 bits")
         return {"intValue": str(value)}
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
@@ -135,7 +137,7 @@ def is_integrity(key: str) -> bool:
 def _integer(value: Any) -> int:
     if isinstance(value, str) and value.isascii() and value.removeprefix("-").isdigit() and len(value) <= 20:
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**64:
+    if isinstance(value, int) and not isinstance(value, bool) and -_INT64 <= value < 2 * _INT64:
         return value
     raise RecordError("a number is no 64-bit integer")
 
