@@ -100,7 +100,7 @@ def parse(data: bytes, signature: bytes) -> SignedHead:
         raw = base64.b64decode(signature, validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise RecordError("the bytes are no signed head") from error
-    if head.canonical() != data or base64.b64encode(raw) != signature:
+    if not raw or head.canonical() != data or base64.b64encode(raw) != signature:
         raise RecordError("the bytes are no signed head")
     return SignedHead(head, data, raw)
 

@@ -84,6 +84,10 @@ def _statement(stream_id: str, one: Parked) -> dict[str, Value]:
         found[attr.UNDELIVERED_HASH] = what.hash
     if isinstance(what, Item):
         found[attr.UNDELIVERED_ID] = what.record_id
+        if not what.signature:
+            # With it the verifier can follow the chain across the hole that this record leaves
+            previous = orjson.loads(what.data)["attributes"].get(attr.PREVIOUS_HASH)
+            found |= {} if previous is None else {attr.UNDELIVERED_PREVIOUS: previous["stringValue"]}
     return found
 
 

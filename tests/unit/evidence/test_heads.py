@@ -73,6 +73,7 @@ DATA, SIGNATURE = SIGNED.data, SIGNED.signature_text.encode()
         pytest.param(b"", id="empty"),
         pytest.param(b"\n", id="only a newline"),
         pytest.param(DATA, id="no signature"),
+        pytest.param(DATA + b"\t", id="an empty signature"),
         pytest.param(DATA + b" " + SIGNATURE, id="no tab"),
         pytest.param(SIGNATURE + b"\t" + DATA, id="swapped"),
         pytest.param(DATA + b"\t" + SIGNATURE + b"\t", id="a second tab"),

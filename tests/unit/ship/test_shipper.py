@@ -172,12 +172,15 @@ def test_a_record_that_is_refused_is_set_aside_and_told(
         assert isinstance(number, int)
         payload, _, digest = lines[number - 1].rpartition(b"\t")
         assert letter["canonical"] == payload.decode()
+        attributes = orjson.loads(payload)["attributes"]
+        previous = {attr.UNDELIVERED_PREVIOUS: attributes[attr.PREVIOUS_HASH]["stringValue"]} if number > 1 else {}
         assert statement == {
+            **previous,
             attr.OUTCOME: "failure",
             attr.UNDELIVERED_STREAM: path.name,
             attr.UNDELIVERED_NUMBER: number,
             attr.UNDELIVERED_HASH: digest.decode(),
-            attr.UNDELIVERED_ID: orjson.loads(payload)["attributes"][attr.RECORD_ID]["stringValue"],
+            attr.UNDELIVERED_ID: attributes[attr.RECORD_ID]["stringValue"],
             attr.UNDELIVERED_REASON: f"{receiver.url} answered {status} (bad)",
         }
     assert len(found.told) == 1
