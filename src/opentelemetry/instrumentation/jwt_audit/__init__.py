@@ -46,7 +46,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         boundary.install(pipeline)
         propagator.install()
         spans.install(tracer_provider)
-        logs.install_factory()
+        logs.install_records()
         logs.install_processor(logger_provider)
         places.install()
         libraries.install()

@@ -1,12 +1,13 @@
 """The ASGI boundary: around an app, at whatever layer it is called first.
 
-The record is appended before the message that completes the response is passed on. What becomes
-known only later (a background task that fails) is a second record with the same request id.
+The record is appended before the message that completes the response is passed on: the last one, or
+the one after which the client has all it was promised, by Content-Length or by the kind of response
+(middlewares send an empty last message long after). What becomes known only later (a background task
+that fails) is a second record with the same request id.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -15,7 +16,22 @@ from jwt_audit.context import Phase, Request
 
 from ..pipeline import Pipeline
 from ..waiting import off_loop
-from .boundary import active, enter, error_name, failed, guarded, leave, locate, new_request, note_error
+from .boundary import (
+    BODILESS,
+    REFUSAL,
+    UNRECORDED,
+    active,
+    ended_early,
+    enter,
+    error_name,
+    failed,
+    guarded,
+    leave,
+    locate,
+    new_request,
+    note_error,
+    resumed,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -23,14 +39,15 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_REFUSAL = b"The audit record of this request cannot be written; try again later.\n"
-
 
 async def run_asgi(app: App, scope: Scope, receive: Receive, send: Send) -> None:
     """Call ``app``, audited; just call it where it is not a request or already inside of one."""
-    pipeline = active()
+    pipeline, lost = active(scope)
     kind = scope.get("type")
-    if pipeline is None:
+    if lost is not None:
+        with resumed(lost):
+            await app(scope, receive, send)
+    elif pipeline is None:
         await app(scope, receive, send)
     elif kind == "lifespan":
         await app(scope, receive, _lifespan(pipeline, send))
@@ -63,7 +80,7 @@ async def _run(pipeline: Pipeline, app: App, scope: Scope, receive: Receive, sen
             await pipeline.identifier.decide_async(request, undecided)
     except Exception as error:
         failed("verifying a token", error)
-    token = enter(request)
+    before = enter(request, scope)
     boundary = _Boundary(pipeline, request, scope, send)
     try:
         if boundary.audited and not await boundary.admit():
@@ -75,7 +92,7 @@ async def _run(pipeline: Pipeline, app: App, scope: Scope, receive: Receive, sen
     else:
         await boundary.returned()
     finally:
-        leave(request, token, forget=False)
+        leave(request, before)
 
 
 def _read(scope: Scope) -> Request:
@@ -116,7 +133,7 @@ class _Headers:
 
 def _address(scope: Scope) -> str | None:
     client = scope.get("client")
-    return attr.text(str(client[0]), 256) if client and client[0] else None
+    return attr.text(str(client[0]), 256) if isinstance(client, (tuple, list)) and client and client[0] else None
 
 
 class _Boundary:
@@ -131,6 +148,11 @@ class _Boundary:
         self._websocket = request.kind == "websocket"
         self._complete = False
         self._accepted = False
+        self._broken = False
+        """Whether FAIL_MODE=closed has broken the response off: nothing more of it may leave."""
+        self._client_gone = False
+        self._remaining: int | None = None
+        """Bytes that the declared Content-Length still lacks; None where none was declared."""
 
     async def admit(self) -> bool:
         """FAIL_MODE=closed: without a first record the app is not called."""
@@ -141,28 +163,54 @@ class _Boundary:
             return False
         headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"retry-after", b"5")]
         await self._send({"type": "http.response.start", "status": 503, "headers": headers})
-        await self._send({"type": "http.response.body", "body": _REFUSAL})
+        await self._send({"type": "http.response.body", "body": REFUSAL})
         return False
 
     async def send(self, message: Message) -> None:
         """Pass a message on; before the one that completes the response, the record."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._request.status = message.get("status", 0)
-            guarded("reading a span", locate, self._request)
-        elif kind == "http.response.body" and not message.get("more_body", False) and not self._complete:
+        if self._broken:
+            raise ConnectionAbortedError(UNRECORDED)
+        if self._websocket:
+            await self._note_websocket(message)
+        elif not self._complete and self._completes(message):
             self._complete = True
             await self._finish()
-        elif self._websocket:
-            await self._send_websocket(message)
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError:
+            self._client_gone = True
+            raise
 
-    async def _send_websocket(self, message: Message) -> None:
+    def _completes(self, message: Message) -> bool:
+        kind = message["type"]
+        if kind == "http.response.start":
+            guarded("reading a response", self._begin, message)
+        elif kind == "http.response.body":
+            if not message.get("more_body", False):
+                return True
+            if self._remaining is not None:
+                self._remaining -= len(message.get("body", b""))
+        elif kind == "http.response.pathsend":
+            return True
+        return self._remaining is not None and self._remaining <= 0
+
+    def _begin(self, message: Message) -> None:
+        request = self._request
+        request.status = message.get("status", 0)
+        if request.method == "HEAD" or request.status in BODILESS:
+            self._remaining = 0
+        else:
+            for name, value in message.get("headers") or ():
+                if name.lower() == b"content-length":
+                    self._remaining = int(value)
+        locate(request)
+
+    async def _note_websocket(self, message: Message) -> None:
         kind, request = message["type"], self._request
         if kind == "websocket.accept":
-            self._accepted = True
             request.status = 101
             await self._finish(attr.EVENT_WEBSOCKET_OPEN)
+            self._accepted = True
         elif not self._accepted and kind in ("websocket.close", "websocket.http.response.start"):
             request.status = message.get("status", 403)
             await self._finish()
@@ -173,14 +221,15 @@ class _Boundary:
             self._request.phase = Phase.CLOSING
         if not self.audited:
             return
+        guarded("describing a request", self._describe)
         try:
-            self._describe()
             kept = await self._pipeline.finish_async(self._request, event, outcome)
         except Exception as error:
             failed("recording a request", error)
             kept = not self._pipeline.closed
         if not kept:
-            raise ConnectionAbortedError("the audit record of this response cannot be written")
+            self._broken = True
+            raise ConnectionAbortedError(UNRECORDED)
 
     def _describe(self) -> None:
         request = self._request
@@ -191,7 +240,9 @@ class _Boundary:
     async def raised(self, error: BaseException) -> None:
         """The app raised: a 500, unless the response had begun; a late record, unless it is known already."""
         request = self._request
-        aborted = isinstance(error, (asyncio.CancelledError, GeneratorExit))
+        if self._broken:
+            return
+        aborted = self._client_gone or ended_early(error)
         if self._websocket and self._accepted:
             normal = type(error).__name__ == "WebSocketDisconnect"
             request.error_type = None if normal else error_name(error)
@@ -211,6 +262,8 @@ class _Boundary:
     async def returned(self) -> None:
         """The app returned: without a whole response, that was given up."""
         request = self._request
+        if self._broken:
+            return
         if self._websocket and self._accepted:
             await self._try_finish(attr.EVENT_WEBSOCKET_CLOSE, "success")
         elif attr.EVENT_REQUEST not in request.recorded:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable
-from contextvars import Token
-from typing import Any
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from opentelemetry.context import Context
@@ -29,7 +30,24 @@ from ..stamp.propagator import REQUEST_KEY
 _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
+_CLIENT_GONE = ("ClientDisconnect", "ClientDisconnected")  # Starlette's, uvicorn's
+
+UNRECORDED = "the audit record of this response cannot be written"
+REFUSAL = b"The audit record of this request cannot be written; try again later.\n"
+"""The body of a 503 with FAIL_MODE=closed."""
+BODILESS = frozenset((101, 204, 304))
+"""Statuses whose responses end with their headers, as does every response to HEAD (RFC 9110, 6.4.1)."""
+
+_MARK = "jwt_audit.request"
+
 _pipeline: Pipeline | None = None
+
+
+class Before(NamedTuple):
+    """What a context held before a request began in it."""
+
+    request: Request | None
+    context: Context
 
 
 def install(pipeline: Pipeline | None) -> None:
@@ -43,12 +61,34 @@ def installed() -> Pipeline | None:
     return _pipeline
 
 
-def active() -> Pipeline | None:
-    """The pipeline to ask, or None: not instrumented, or inside of a request that is audited already."""
-    if _pipeline is None:
-        return None
+def active(carrier: MutableMapping[str, Any]) -> tuple[Pipeline | None, Request | None]:
+    """The pipeline to ask about the request of ``carrier`` (an environ or a scope), or None: nothing is
+    instrumented, or the request is audited further out.
+
+    Where its context was lost on the way in (an app that is run in a thread of its own), the carrier
+    still names that request: it comes second then, to be `resumed`.
+    """
     request = current_request()
-    return _pipeline if request is None or request.phase is not Phase.OPEN else None
+    if _pipeline is None or (request is not None and request.phase is Phase.OPEN):
+        return None, None
+    marked = carrier.get(_MARK)
+    if isinstance(marked, Request) and marked.phase is Phase.OPEN:
+        return None, marked
+    return _pipeline, None
+
+
+@contextmanager
+def resumed(request: Request) -> Iterator[None]:
+    """The context of ``request``, whose own was lost, for as long as this block runs."""
+    before = Before(current_request(), otel_context.get_current())
+    set_current(request)
+    base = before.context if request.span is None else trace.set_span_in_context(request.span, before.context)
+    otel_context.attach(otel_context.set_value(REQUEST_KEY, request, base))
+    try:
+        yield
+    finally:
+        set_current(before.request)
+        otel_context.attach(before.context)
 
 
 def new_request(kind: str, method: str, path: str, request_id: str | None) -> Request:
@@ -65,27 +105,38 @@ def new_request(kind: str, method: str, path: str, request_id: str | None) -> Re
     )
 
 
-def enter(request: Request) -> Token[Context]:
-    """Make ``request`` the one that this context serves; the caller gives the token to `leave`."""
-    inherited = current_request()
-    base = otel_context.get_current() if inherited is None else Context()
+def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
+    """Make ``request`` the one that this context and ``carrier`` serve; the caller gives the result to `leave`.
+
+    A span that was started in the name of an earlier request is not a parent here, one that something
+    outside of us has started for this request is.
+    """
+    before = Before(current_request(), otel_context.get_current())
+    inherited = before.request is not None and before.context.get(REQUEST_KEY) is before.request
+    base = Context() if inherited else before.context
     set_current(request)
     request.on_identity = restamp
     in_flight.add(request)
+    carrier[_MARK] = request
     span = trace.get_current_span(base)
     if span.is_recording() and getattr(span, "kind", None) is trace.SpanKind.SERVER:
         adopt(request, span)
         span.set_attributes(dict(request.identity.telemetry))
-    return otel_context.attach(otel_context.set_value(REQUEST_KEY, request, base))
+    otel_context.attach(otel_context.set_value(REQUEST_KEY, request, base))
+    return before
 
 
-def leave(request: Request, token: Token[Context], *, forget: bool) -> None:
-    """The request is over. ``forget`` where the thread serves others next; a task just ends."""
+def leave(request: Request, before: Before) -> None:
+    """The request is over: what the context held before is put back.
+
+    Put back by name, not by token: a body may be closed in another context than it was begun in, where
+    a token is refused. There nothing is changed, unless that context serves this very request too.
+    """
     request.forget()
     in_flight.discard(request)
-    otel_context.detach(token)
-    if forget:
-        set_current(None)
+    if current_request() is request:
+        set_current(before.request)
+        otel_context.attach(before.context)
 
 
 def adopt(request: Request, span: Any) -> None:
@@ -128,6 +179,11 @@ def note_error(request: Request) -> None:
         if kind is not None:
             request.error_type = text(str(kind), 256)
             return
+
+
+def ended_early(error: BaseException) -> bool:
+    """Whether ``error`` says no more than that the client has gone, or that the server gives the request up."""
+    return isinstance(error, (CancelledError, GeneratorExit)) or type(error).__name__ in _CLIENT_GONE
 
 
 def guarded(where: str, call: Callable[..., Any], *args: Any) -> Any:

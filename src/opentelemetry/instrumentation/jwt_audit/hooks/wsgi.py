@@ -8,28 +8,42 @@ exist.)
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import Token
 from typing import Any, cast
-
-from opentelemetry.context import Context
 
 from jwt_audit import attributes as attr
 from jwt_audit.context import Phase, Request
 
 from ..pipeline import Pipeline
-from .boundary import active, enter, error_name, failed, guarded, leave, locate, new_request, note_error
+from .boundary import (
+    BODILESS,
+    REFUSAL,
+    UNRECORDED,
+    Before,
+    active,
+    enter,
+    error_name,
+    failed,
+    guarded,
+    leave,
+    locate,
+    new_request,
+    note_error,
+    resumed,
+)
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-_REFUSAL = b"The audit record of this request cannot be written; try again later.\n"
-
 
 def run_wsgi(app: App, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """Call ``app``, audited; just call it inside of a request that is audited already."""
-    pipeline = active()
+    pipeline, lost = active(environ)
+    if lost is not None:
+        with resumed(lost):
+            return app(environ, start_response)
     request = None if pipeline is None else guarded("reading a request", _read, environ)
     if pipeline is None or request is None:
         return app(environ, start_response)
@@ -39,7 +53,7 @@ def run_wsgi(app: App, environ: Environ, start_response: StartResponse) -> Itera
             pipeline.identifier.decide(request, undecided)
     except Exception as error:
         failed("verifying a token", error)
-    boundary = _Boundary(pipeline, request, environ, start_response, enter(request))
+    boundary = _Boundary(pipeline, request, environ, start_response, enter(request, environ))
     return boundary.run(app)
 
 
@@ -88,16 +102,17 @@ class _Boundary:
         request: Request,
         environ: Environ,
         start_response: StartResponse,
-        token: Token[Context],
+        before: Before,
     ) -> None:
         self._pipeline = pipeline
         self._request = request
         self._environ = environ
         self._start_response = start_response
-        self._token = token
+        self._before = before
         self._audited = not pipeline.excludes(request.path)
         self._left = False
-        self.remaining: int | None = None
+        self._broken = False
+        self._remaining: int | None = None
         """Bytes that the declared Content-Length still lacks; None where none was declared."""
 
     def run(self, app: App) -> Iterable[bytes]:
@@ -106,21 +121,27 @@ class _Boundary:
             if self._audited and not self._pipeline.admit(self._request):
                 self._start_response("503 Service Unavailable", [("Content-Type", "text/plain"), ("Retry-After", "5")])
                 self.leave()
-                return [_REFUSAL]
+                return [REFUSAL]
             result = app(self._environ, self._begin)
+            wrapper = self._environ.get("wsgi.file_wrapper")
+            if isinstance(wrapper, type) and isinstance(result, wrapper):
+                # The server sends the file by itself (sendfile): wrapping it would take that away.
+                return cast("Iterable[bytes]", self._file(result))
         except BaseException as error:
             self.raised(error)
             self.leave()
             raise
-        wrapper = self._environ.get("wsgi.file_wrapper")
-        if isinstance(wrapper, type) and isinstance(result, wrapper):
-            # The server sends the file by itself (sendfile): wrapping it would take that away.
-            return cast("Iterable[bytes]", self._file(result))
-        return _Body(self, result)
+        return (_SizedBody if hasattr(result, "__len__") else _Body)(self, result)
 
     def _begin(self, status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
         guarded("reading a response", self._note, status, headers)
-        return self._start_response(status, headers, *args)
+        return functools.partial(self._write, self._start_response(status, headers, *args))
+
+    def _write(self, write: Callable[[bytes], Any], data: bytes) -> Any:
+        """What ``start_response`` gives to apps of the old kind (PEP 3333): it sends at once."""
+        if self.whole_with(data):
+            self.finish()
+        return write(data)
 
     def _note(self, status: str, headers: list[tuple[str, str]]) -> None:
         request = self._request
@@ -128,10 +149,16 @@ class _Boundary:
         request.client = _address(self._environ)  # as a middleware that trusts the peer may have made it
         locate(request, request.span, request.traceparent)
         note_error(request)
-        bodiless = request.method == "HEAD" or request.status in (204, 304)
-        for name, value in headers:
-            if name.lower() == "content-length" and not bodiless:
-                self.remaining = int(value)
+        self._remaining = 0 if request.method == "HEAD" or request.status in BODILESS else None
+        for name, value in headers if self._remaining is None else ():
+            if name.lower() == "content-length":
+                self._remaining = int(value)
+
+    def whole_with(self, chunk: bytes) -> bool:
+        """Whether the client has all it was promised once ``chunk`` has left."""
+        if self._remaining is not None:
+            self._remaining -= len(chunk)
+        return self._remaining is not None and self._remaining <= 0
 
     def _file(self, result: Any) -> Any:
         close = getattr(result, "close", None)
@@ -143,8 +170,11 @@ class _Boundary:
             finally:
                 self.leave()
 
+        try:
+            result.close = leaving
+        except AttributeError:
+            return _Body(self, result)  # of a type that takes no attributes: sent without sendfile, but recorded
         self.finish()
-        result.close = leaving
         return result
 
     def finish(self, outcome: str | None = None) -> None:
@@ -152,23 +182,31 @@ class _Boundary:
         request = self._request
         if request.phase is Phase.OPEN:
             request.phase = Phase.CLOSING
+        if self._broken:
+            raise ConnectionAbortedError(UNRECORDED)
         if not self._audited or attr.EVENT_REQUEST in request.recorded:
             return
+        guarded("describing a request", self._describe)
         try:
-            locate(request, request.span, request.traceparent)
-            note_error(request)  # again: Flask's span has the exception of a handled 500 only now
             kept = self._pipeline.finish(request, attr.EVENT_REQUEST, outcome)
         except Exception as error:
             failed("recording a request", error)
             kept = not self._pipeline.closed
         if not kept:
-            raise ConnectionAbortedError("the audit record of this response cannot be written")
+            self._broken = True
+            raise ConnectionAbortedError(UNRECORDED)
+
+    def _describe(self) -> None:
+        request = self._request
+        locate(request, request.span, request.traceparent)
+        note_error(request)  # again: Flask's span has the exception of a handled 500 only now
 
     def raised(self, error: BaseException) -> None:
         """The app raised: a 500, unless the response had begun."""
         request = self._request
         if attr.EVENT_REQUEST in request.recorded:
-            if self._audited and request.error_type is None and isinstance(error, Exception):
+            known = self._broken or request.error_type is not None
+            if self._audited and not known and isinstance(error, Exception):
                 request.error_type = error_name(error)
                 guarded("recording a failure", self._late)
             return
@@ -193,7 +231,7 @@ class _Boundary:
     def leave(self) -> None:
         if not self._left:
             self._left = True
-            leave(self._request, self._token, forget=True)
+            leave(self._request, self._before)
 
 
 class _Body:
@@ -205,10 +243,6 @@ class _Body:
         self._items: Iterator[bytes] | None = None
         self._left_items: int | None = len(inner) if isinstance(inner, (list, tuple)) else None
         self._whole = False
-
-    def __len__(self) -> int:
-        # A server takes 1 for "this is all" (and sets Content-Length): as true of ours as of the app's.
-        return len(self._inner)  # type: ignore[arg-type]  # raises TypeError like the app's own body would
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -227,10 +261,7 @@ class _Body:
             raise
         if self._left_items is not None:
             self._left_items -= 1
-        remaining = self._boundary.remaining
-        if remaining is not None:
-            self._boundary.remaining = remaining = remaining - len(chunk)
-        if self._left_items == 0 or (remaining is not None and remaining <= 0):
+        if self._boundary.whole_with(chunk) or self._left_items == 0:
             self._whole = True
             self._boundary.finish()
         return chunk
@@ -248,3 +279,10 @@ class _Body:
             if not self._whole:
                 self._boundary.abandoned()
             self._boundary.leave()
+
+
+class _SizedBody(_Body):
+    """One whose length can be asked for: a server takes 1 for "this is all" (and sets Content-Length)."""
+
+    def __len__(self) -> int:
+        return len(self._inner)  # type: ignore[arg-type]  # made only of what has a length

@@ -1,8 +1,9 @@
-"""Puts the identity on log records: of stdlib logging by the record factory, so that console and
+"""Puts the identity on log records: of stdlib logging where loggers make them, so that console and
 JSON logs show who, not only OTLP; and of the OpenTelemetry Logger API by a processor."""
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -13,32 +14,36 @@ from jwt_audit.diagnostics import tell
 from .propagator import request_of
 
 
-def install_factory() -> None:
-    """Chain the present factory. An attribute that the record has already is left alone."""
-    present = logging.getLogRecordFactory()
-    if getattr(present, "_jwt_audit", False):
+def install_records() -> None:
+    """Stamp what ``logging.Logger.makeRecord`` returns; an attribute that a record has already is left alone.
+
+    Not by a record factory: what that sets cannot be given as ``extra`` any more, logging raises KeyError.
+    """
+    original = logging.Logger.makeRecord
+    if getattr(original, "_jwt_audit", False):
         return
 
-    def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = present(*args, **kwargs)
+    @functools.wraps(original)
+    def make_record(self: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = original(self, *args, **kwargs)
         request = request_of()
         if request is not None:
             for name, value in request.identity.logged.items():
                 record.__dict__.setdefault(name, value)
         return record
 
-    factory._jwt_audit = True  # type: ignore[attr-defined]  # marks ours on a plain function
-    logging.setLogRecordFactory(factory)
+    make_record._jwt_audit = True  # type: ignore[attr-defined]  # marks ours on a plain function
+    logging.Logger.makeRecord = make_record  # type: ignore[method-assign]
 
 
 class IdentityLogProcessor(LogRecordProcessor):
     """Stamps records of the OpenTelemetry Logger API."""
 
     def on_emit(self, log_record: Any) -> None:
-        request = request_of()
+        record = log_record.log_record
+        request = request_of(record.context)
         if request is None:
             return
-        record = log_record.log_record
         attributes = dict(record.attributes or {})
         for name, value in request.identity.logged.items():
             attributes.setdefault(name, value)

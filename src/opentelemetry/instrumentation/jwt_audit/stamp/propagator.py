@@ -13,7 +13,7 @@ from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 
-from jwt_audit.context import Request, current_request
+from jwt_audit.context import Phase, Request, current_request
 from opentelemetry import context as otel_context
 
 REQUEST_KEY = otel_context.create_key("jwt-audit-request")
@@ -31,7 +31,9 @@ class RequestPropagator(TextMapPropagator):
     def extract(self, carrier: Any, context: Context | None = None, getter: Any = None) -> Context:  # noqa: ARG002
         context = Context() if context is None else context
         request = current_request()
-        return context if request is None else otel_context.set_value(REQUEST_KEY, request, context)
+        # Of a request that is over this context may be a copy (pipelining): what is extracted is another's.
+        over = request is None or request.phase is not Phase.OPEN
+        return context if over else otel_context.set_value(REQUEST_KEY, request, context)
 
     def inject(self, carrier: Any, context: Context | None = None, setter: Any = None) -> None:  # noqa: ARG002
         return

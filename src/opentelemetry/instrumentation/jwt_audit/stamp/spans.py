@@ -8,6 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
+from jwt_audit.context import Phase
 from jwt_audit.diagnostics import tell
 
 from ..hooks.boundary import adopt
@@ -21,8 +22,11 @@ class IdentitySpanProcessor(SpanProcessor):
         request = request_of(parent_context)
         if request is None or _is_message(span):
             return
-        if span.kind is SpanKind.SERVER and request.span is None:
-            adopt(request, span)
+        if span.kind is SpanKind.SERVER:
+            if request.phase is not Phase.OPEN:
+                return  # of the next request, which has not begun for us yet: nobody else's identity on it
+            if request.span is None:
+                adopt(request, span)
         span.set_attributes(dict(request.identity.telemetry))
 
 
