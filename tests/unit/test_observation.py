@@ -179,6 +179,15 @@ def test_a_later_validation_has_the_last_word() -> None:
     assert here.identity.subject == "alice"
 
 
+def test_claims_are_recognised_though_another_library_came_first() -> None:
+    """An app may decode by two libraries: the claims of the second are validated."""
+    here = request(f"Bearer {ALICE}")
+    OBSERVATION.saw(here, ok(ALICE))
+    OBSERVATION.saw(here, ok(ALICE), {"sub": "alice"})
+    OBSERVATION.validated(here, {"sub": "alice"}, Reason.AUDIENCE_MISMATCH)
+    assert here.identity.reason is Reason.AUDIENCE_MISMATCH
+
+
 def test_a_refused_token_makes_room_for_the_next() -> None:
     """Of two accepted tokens the first was refused by its validation: the second tells who it is."""
     here = request(f"Bearer {ALICE}", f"Bearer {BOB}")

@@ -27,7 +27,7 @@ from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.verifiers import libraries
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline
-from support.issuer import SECRET, b64, claims, signing_key
+from support.issuer import SECRET, b64, claims, jwks, jwks_server, signing_key
 
 with warnings.catch_warnings():
     import authlib.deprecate  # noqa: F401  it sets a filter of its own
@@ -331,6 +331,16 @@ def test_pyjwt_finds_no_key() -> None:
     assert (found.status, found.reason) == (Status.UNVERIFIED, R.KEYS_UNAVAILABLE)
 
 
+def test_pyjwt_found_the_key_and_that_is_all() -> None:
+    """To have looked for a key is no verification; not to find one is a refusal."""
+    with jwks_server() as server:
+        server.body = jwks(RSA.jwk("k1"), OTHER.jwk("k3"))
+        client = jwt.PyJWKClient(server.url)
+        found = bearer(client.get_signing_key_from_jwt, RSA.sign(live(), kid="k1"))
+        assert (found.status, found.reason) == (Status.UNVERIFIED, None)
+        assert verdict(bearer(client.get_signing_key_from_jwt, RSA.sign(live(), kid="k2"))) is R.UNKNOWN_KEY
+
+
 def test_a_wrong_call_is_no_verdict() -> None:
     """An app that calls its library wrongly has not judged the token."""
 
@@ -383,9 +393,11 @@ def test_keys_found_by_a_function_are_looked_at_too() -> None:
     assert bearer(lambda token: joserfc_jwt.decode(token, keys), token).subject == "u1001"
     assert bearer(lambda token: joserfc_jwt.decode(token, key=lambda _: keys.keys[0]), token).subject == "u1001"
     assert bearer(lambda token: JsonWebToken(["RS256"]).decode(token, lambda header, payload: PEM), token).subject
-    jwks = {"keys": [OTHER.jwk("k2"), OTHER.jwk("k3")]}
-    assert verdict(bearer(lambda token: JsonWebToken(["RS256"]).decode(token, jwks), token)) is R.UNKNOWN_KEY
-    found = bearer(lambda token: joserfc_jwt.decode(token, key_set(*jwks["keys"])), token)
+    confused = bearer(lambda token: JsonWebToken(["RS256", "HS256"]).decode(token, lambda *_: PEM), HS.sign(live()))
+    assert verdict(confused) is R.ALGORITHM_NOT_ALLOWED
+    others = {"keys": [OTHER.jwk("k2"), OTHER.jwk("k3")]}
+    assert verdict(bearer(lambda token: JsonWebToken(["RS256"]).decode(token, others), token)) is R.UNKNOWN_KEY
+    found = bearer(lambda token: joserfc_jwt.decode(token, key_set(*others["keys"])), token)
     assert verdict(found) is R.UNKNOWN_KEY
 
 
