@@ -2,7 +2,7 @@
 
 A refusal (400, 413, 422) can mean a bad record or a wrong endpoint: a server that speaks TLS answers
 400 to every plain request. So a record is taken for bad only when the same receiver took something
-else: another part of the batch, or a request without records, which OTLP says it must accept.
+else before: another part of the batch, or a request without records, which OTLP says it must accept.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Courier:
 
     def _sort(self, resource: bytes, items: list[Item]) -> tuple[list[Parked], Decision | None]:
         """Send ``items``, halved where they are refused: what is refused for good, or why that is doubted."""
-        work, refused = [items], list[Parked]()
+        work, refused, early = [items], list[Parked](), list[list[Item]]()
         believed = False
         refusals = 0
         doubt: Decision | None = None
@@ -104,18 +104,22 @@ class Courier:
             answer, decision = self._exchange(resource, part)
             if decision.action is Action.ACK:
                 believed = True
-                continue
-            refusals += 1
-            doubt = Decision(Action.HOLD, f"{decision.reason}, whatever is sent")
-            believed = believed or decision.action is not Action.SPLIT
-            if len(part) == 1 or (decision.action is Action.REJECTED and (answer.rejected or 0) >= len(part)):
-                refused += [Parked(item, f"{self._receiver} {decision.reason}") for item in part]
             else:
-                middle = len(part) // 2
-                work += [part[middle:], part[:middle]]
-            if not believed and refusals == 1:
-                believed = decide(self._post(self._encoder.empty, 0)).action is Action.ACK
-            if not believed and refusals >= MAX_REFUSALS:
+                refusals += 1
+                doubt = Decision(Action.HOLD, f"{decision.reason}, whatever is sent")
+                believed = believed or decision.action is not Action.SPLIT
+                if len(part) == 1 and not believed:
+                    early.append(part)
+                elif len(part) == 1 or (decision.action is Action.REJECTED and (answer.rejected or 0) >= len(part)):
+                    refused += [Parked(item, f"{self._receiver} {decision.reason}") for item in part]
+                else:
+                    middle = len(part) // 2
+                    work += [part[middle:], part[:middle]]
+                if not believed and refusals == 1:
+                    believed = decide(self._post(self._encoder.empty, 0)).action is Action.ACK
+            if believed:  # then also what was refused before is asked again: the receiver may have become well
+                work, early = early + work, []
+            elif refusals >= MAX_REFUSALS:
                 break
         return (refused, None) if believed else ([], doubt)
 
