@@ -1,0 +1,109 @@
+"""However the processes of an app come about: workers, reloaders, a load before the fork, and not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from support.issuer import claims, signing_key
+from support.served import Answer, Served, serving
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+FASTAPI, FLASK, DJANGO = (EXAMPLES / name for name in ("fastapi", "flask", "django"))
+UVICORN = ("uvicorn", "{app}", "--port", "{port}")
+GUNICORN = ("gunicorn", "{app}", "--no-control-socket", "-b", "127.0.0.1:{port}")
+
+
+def key_of(root: Path) -> str:
+    path = root / "key.pem"
+    path.write_bytes(signing_key().pem)
+    return str(path)
+
+
+def good_token() -> str:
+    return signing_key().sign(claims(iat=None, exp=4_000_000_000))
+
+
+def streams(served: Served) -> set[str]:
+    """The processes that have recorded a request of alice, by their streams."""
+    return {
+        str(item.attributes["audit.sequence.stream_id"])
+        for item in served.items("audit")
+        if item.form.get("eventName") == "http.request" and item.attributes.get("enduser.id") == "u1001"
+    }
+
+
+@pytest.mark.parametrize(
+    ("directory", "command"),
+    [
+        (FASTAPI, (*UVICORN, "--workers", "2")),
+        (FLASK, (*GUNICORN, "--workers", "2")),
+        (FLASK, (*GUNICORN, "--workers", "2", "--preload")),
+    ],
+    ids=["uvicorn-workers", "gunicorn-workers", "gunicorn-preload"],
+)
+def test_each_worker_has_its_stream(tmp_path: Path, directory: Path, command: tuple[str, ...]) -> None:
+    """Two workers, also where the app was loaded before the fork: each records, and no record is missing."""
+    token = good_token()
+    answers: list[Answer] = []
+    with serving(tmp_path, directory, command=command, OTEL_PYTHON_JWT_AUDIT_PUBLIC_KEY=key_of(tmp_path)) as served:
+
+        def both() -> bool:
+            answers.extend(served.ask("/orders/1", token) for _ in range(8))
+            return len(streams(served)) == 2
+
+        served.wait(both)
+        served.wait(
+            lambda: (
+                {answer.id for answer in answers}
+                <= {str(item.attributes.get("request.id")) for item in served.items("audit")}
+            )
+        )
+        assert {answer.status for answer in answers} == {200}
+        assert len(streams(served)) == 2
+
+
+def test_a_reloaded_app_is_audited_again(tmp_path: Path) -> None:
+    """uvicorn --reload: the child that replaces the first has a stream of its own."""
+    work = tmp_path / "work"
+    work.mkdir()
+    app = work / "app.py"
+    app.write_bytes((EXAMPLES / "fastapi" / "app.py").read_bytes())
+    token = good_token()
+    command = (*UVICORN, "--reload", "--reload-dir", str(work))
+    with serving(tmp_path, work, command=command, OTEL_PYTHON_JWT_AUDIT_PUBLIC_KEY=key_of(tmp_path)) as served:
+
+        def recorded(count: int) -> bool:
+            try:
+                served.ask("/orders/1", token)
+            except OSError:
+                return False  # between the two
+            return len(streams(served)) == count
+
+        served.wait(lambda: recorded(1))
+        app.write_text(app.read_text("utf-8") + "\n# changed\n", "utf-8")
+        os.utime(app)
+        served.wait(lambda: recorded(2))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "jwt_audit"}],
+    ids=lambda setting: next(iter(setting)),
+)
+def test_what_is_turned_off_does_nothing(tmp_path: Path, setting: dict[str, str]) -> None:
+    """No spool, no record, no word; the app answers, and OpenTelemetry's own spans carry no identity."""
+    with serving(
+        tmp_path, FASTAPI, command=UVICORN, OTEL_PYTHON_JWT_AUDIT_PUBLIC_KEY=key_of(tmp_path), **setting
+    ) as served:
+        assert served.ask("/orders/1", good_token()).status == 200
+        if "OTEL_SDK_DISABLED" not in setting:
+            served.wait(lambda: bool(served.items("traces")) and bool(served.items("logs")))
+        served.stop()
+        shown = [item.attributes for file in ("traces", "logs") for item in served.items(file)]
+        assert [one for one in shown if any(name.startswith(("enduser.", "jwt.")) for name in one)] == []
+        assert served.items("audit") == []
+        assert not (tmp_path / "spool").exists()
+        assert "jwt-audit" not in (tmp_path / "app.log").read_text("utf-8")
