@@ -57,7 +57,7 @@ class Issuer:
             return True
         if not isinstance(iss, str) or (self.tenant and not (isinstance(tenant, str) and tenant in iss.split("/"))):
             return False
-        return iss == self.issuer or (self.tenant and tenant_in(self.issuer, iss) == tenant)
+        return tenant_in(self.issuer, iss) == tenant if "{tenantid}" in self.issuer else iss == self.issuer
 
 
 class Issuers:

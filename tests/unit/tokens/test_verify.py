@@ -26,6 +26,7 @@ from jwt_audit.identity import ActorType, Identity, Reason, Status
 from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.issuers import Issuer, Issuers
 from jwt_audit.tokens.jwks import ASYMMETRIC, SYMMETRIC, KeySet, parse_jwks, parse_secret
+from jwt_audit.tokens.jws import MAX_TOKEN
 from jwt_audit.tokens.keys import KeySource, UrlKeys
 from jwt_audit.tokens.verify import BAD_SECONDS, GOOD_SECONDS, TokenVerifier
 from support.issuer import (
@@ -367,6 +368,165 @@ def test_each_issuer_is_judged_by_its_own_keys() -> None:
         assert_nobody(verifier.verify(RSA.sign(claims(iss="https://b/"), kid="k")), Reason.ALGORITHM_NOT_ALLOWED)
         other = signing_key("ES256", 1).sign(claims(iss="https://b/"), kid="k")
         assert_nobody(verifier.verify(other), Reason.SIGNATURE_MISMATCH)
+
+
+def test_padding_is_for_issuers_that_write_it() -> None:
+    """The same token under an ordinary issuer is malformed; the signature is over the bytes as they came."""
+    token = EC.sign_padded({"alg": "ES256", "kid": "ec"}, claims())
+    assert token.endswith("==")
+    with verifying(issuer_with(Given(KEYS))) as verifier:
+        assert_nobody(verifier.verify(token), Reason.MALFORMED)
+    with verifying(issuer_with(Given(KEYS), padded=True)) as verifier:
+        assert verifier.verify(token).verified
+        assert_nobody(verifier.verify(forged(token)), Reason.SIGNATURE_MISMATCH)
+        unpadded = ".".join(part.rstrip("=") for part in token.split("."))
+        assert_nobody(verifier.verify(unpadded), Reason.SIGNATURE_MISMATCH)  # other bytes than those that were signed
+        assert_nobody(verifier.verify(token + "="), Reason.MALFORMED)
+        assert verifier.verify(EC.sign(claims(), kid="ec")).verified
+
+
+def test_a_source_chooses_among_issuers() -> None:
+    """One issuer string with two key sets, one for each source; kept results are told apart by source too."""
+    gateway = issuer_with(Given(parse_jwks(jwks(EC.jwk("k")))), source="header:x-gateway")
+    rest = issuer_with(Given(parse_jwks(jwks(RSA.jwk("k")))))
+    by_gateway, by_rest = EC.sign(claims(), kid="k"), RSA.sign(claims(), kid="k")
+    with verifying(rest, gateway) as verifier:
+        for _ in range(2):
+            assert verifier.verify(by_gateway, "header:x-gateway").verified
+            assert verifier.verify(by_rest).verified
+            assert verifier.verify(by_rest, "cookie:x").verified
+            assert_nobody(verifier.verify(by_gateway), Reason.ALGORITHM_NOT_ALLOWED)
+            assert_nobody(verifier.verify(by_rest, "header:x-gateway"), Reason.ALGORITHM_NOT_ALLOWED)
+    with verifying(gateway) as verifier:
+        assert_nobody(verifier.verify(by_gateway), Reason.ISSUER_MISMATCH)
+
+
+@pytest.mark.parametrize(
+    ("iss", "tid", "verified"),
+    [
+        ("https://login.example.com/tenant-a/v2.0", "tenant-a", True),
+        ("https://login.example.com/tenant-b/v2.0", "tenant-b", True),
+        ("https://login.example.com/tenant-a/v2.0", "tenant-b", False),
+        ("https://login.example.com/tenant-a/v2.0", None, False),
+        ("https://login.example.com/tenant-a/v2.0", ["tenant-a"], False),
+        ("https://login.example.com/tenant-a/v1.0", "tenant-a", False),
+        ("https://login.example.com/a/tenant-a/v2.0", "tenant-a", False),
+        ("https://login.example.com//v2.0", "", False),
+        ("https://login.example.com/{tenantid}/v2.0", "{tenantid}", False),
+        ("https://login.example.com/x?/v2.0", "x?", False),
+    ],
+)
+def test_an_issuer_for_all_tenants(iss: str, tid: Any, verified: bool) -> None:
+    """The tenant in ``iss`` is the one of the claim ``tid``; another's name in a genuine token is a mismatch."""
+    issuer = issuer_with(Given(KEYS), issuer="https://login.example.com/{tenantid}/v2.0", tenant=True)
+    with verifying(issuer) as verifier:
+        identity = verifier.verify(RSA.sign(claims(iss=iss, tid=tid), kid="rsa"))
+        if not verified:
+            assert_nobody(identity, Reason.ISSUER_MISMATCH)
+        assert identity.verified == verified
+
+
+def test_one_tenant_of_an_issuer_that_signs_for_all() -> None:
+    """Only the tenant that is named, and only in its own tokens: all tenants' are signed by the same keys."""
+    allowed = "https://login.example.com/tenant-a/v2.0"
+    with verifying(issuer_with(Given(KEYS), issuer=allowed, tenant=True)) as verifier:
+        assert verifier.verify(RSA.sign(claims(iss=allowed, tid="tenant-a"), kid="rsa")).verified
+        other = RSA.sign(claims(iss=allowed.replace("-a", "-b"), tid="tenant-b"), kid="rsa")
+        posing = RSA.sign(claims(iss=allowed, tid="tenant-b"), kid="rsa")
+        assert_nobody(verifier.verify(other), Reason.ISSUER_MISMATCH)
+        assert_nobody(verifier.verify(posing), Reason.ISSUER_MISMATCH)
+
+
+@pytest.mark.parametrize(
+    ("signer", "reason"),
+    [
+        ("arn:a", None),
+        ("arn:b", Reason.AUDIENCE_MISMATCH),
+        (None, Reason.AUDIENCE_MISMATCH),
+        (7, Reason.AUDIENCE_MISMATCH),
+    ],
+)
+def test_an_audience_in_the_header(signer: Any, reason: Reason | None) -> None:
+    """Load balancers name themselves there, in what they sign; ``aud`` is then not looked at."""
+    issuer = issuer_with(Given(KEYS), audience=frozenset(("arn:a",)), audience_header="signer")
+    with verifying(issuer) as verifier:
+        identity = verifier.verify(RSA.sign(claims(aud="arn:a"), kid="rsa", signer=signer))
+        assert identity.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("act", "subject", "issuer"),
+    [
+        ({"sub": "support"}, "support", None),
+        ({"sub": "support", "iss": "https://desk.example.com"}, "support", "https://desk.example.com"),
+        ({"sub": 7}, "7", None),
+        ({"client_id": "desk"}, "desk", None),
+        ({"sub": "now", "act": {"sub": "before"}}, "now", None),
+        ({"act": {"sub": "before"}}, None, None),
+        ({"sub": ["support"]}, None, None),
+        ({"sub": "", "iss": "x"}, None, None),
+        ({}, None, None),
+        ("support", None, None),
+        ([{"sub": "support"}], None, None),
+        (None, None, None),
+    ],
+)
+def test_who_acts_for_whom(act: Any, subject: str | None, issuer: str | None) -> None:
+    """The outermost ``act`` is recorded beside the person; ``may_act`` and the subject of the token are not it."""
+    payload = {**claims(may_act={"sub": "anybody"}), **({} if act is None else {"act": act})}
+    with verifying(issuer_with(Given(KEYS))) as verifier:
+        identity = verifier.verify(RSA.sign(payload, kid="rsa"))
+    assert identity.subject == "u1001"
+    assert (identity.audit.get("jwt.act.subject"), identity.audit.get("jwt.act.issuer")) == (subject, issuer)
+    assert "anybody" not in str(identity)
+    assert not [name for name in identity.telemetry if name.startswith("jwt.act")]
+
+
+@pytest.mark.parametrize(
+    ("confirmation", "bound"),
+    [
+        ({"jkt": "0ZcOCORZ"}, "dpop"),
+        ({"x5t#S256": "bwcK0esc"}, "mtls"),
+        ({"jwk": {}}, "key"),
+        ({}, None),
+        ("jkt", None),
+        (None, None),
+    ],
+)
+def test_bound_tokens_are_recorded_as_bound(confirmation: Any, bound: str | None) -> None:
+    """By DPoP, by mutual TLS, by another key: the record says so, and what the key is stays out of it."""
+    with verifying(issuer_with(Given(KEYS))) as verifier:
+        identity = verifier.verify(RSA.sign(claims(cnf=confirmation), kid="rsa"))
+    assert identity.verified
+    assert identity.audit.get("jwt.bound") == bound
+    assert "0ZcOCORZ" not in str(identity.audit)
+
+
+def test_what_kind_of_actor_is_the_operators_word() -> None:
+    """Pipelines are no people, whatever their tokens look like."""
+    with verifying(issuer_with(Given(KEYS), actor_type=ActorType.SYSTEM)) as verifier:
+        assert verifier.verify(GOOD[0]).actor is ActorType.SYSTEM
+
+
+def test_a_token_without_a_subject(verifier: TokenVerifier) -> None:
+    """Verified, with session and expiry but nobody's name; the actor is the client, else unknown, never anonymous."""
+    by_client = verifier.verify(RSA.sign(claims(sub=None, azp="web-shop", act={"sub": "desk"}), kid="rsa"))
+    assert by_client.verified
+    assert "enduser.id" not in by_client.audit
+    assert (by_client.session, by_client.actor_id, by_client.actor) == ("s-1", "web-shop", ActorType.SERVICE)
+    assert by_client.audit["jwt.act.subject"] == "desk"
+    by_nobody = verifier.verify(RSA.sign(claims(sub=None), kid="rsa"))
+    assert (by_nobody.actor_id, by_nobody.actor) == ("unknown", ActorType.USER)
+
+
+def test_the_explanation_is_the_verdict(verifier: TokenVerifier) -> None:
+    """`explain` gives what `verify` gives, and by whose rules."""
+    for token in (*GOOD, *(token for _, token, _ in REFUSED)):
+        if len(token) < MAX_TOKEN and token.isascii():
+            identity, issuer = verifier.explain(token)
+            assert identity == verifier.verify(token)
+            assert (issuer is not None) or not identity.verified
+    assert verifier.explain(RSA.sign(claims(iss=EVIL)))[1] is None
 
 
 def test_claims_of_the_operators_choice() -> None:
