@@ -128,7 +128,7 @@ def jwks(*keys: Any) -> bytes:
     return json.dumps({"keys": list(keys)}).encode()
 
 
-def eventually(happens: Callable[[], bool], seconds: float = 5.0) -> bool:
+def eventually(happens: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Whether ``happens`` becomes true within ``seconds``."""
     until = time.monotonic() + seconds
     while not happens():
