@@ -3,6 +3,9 @@
 Under ``opentelemetry-instrument`` the root logger already has an exporting handler, so Python's last
 resort (stderr) stays silent and a warning reaches nobody who sits at the terminal. So our logger
 writes to stderr itself as long as no handler of the root does.
+
+What it says is about the process: though a request meets it first, it is no part of that request's
+trace and carries nobody's identity.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from contextvars import Context
 
 log = logging.getLogger("jwt_audit")
 
@@ -36,4 +40,4 @@ def tell(message: str, *, once: str | None = None) -> None:
             if once in _told:
                 return
             _told.add(once)
-    log.warning("%s", message)
+    Context().run(log.warning, "%s", message)

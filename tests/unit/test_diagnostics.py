@@ -1,0 +1,69 @@
+"""What the package says to the operator."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from jwt_audit.context import Request, current_request, set_current
+from jwt_audit.diagnostics import tell
+
+
+class Seen(logging.Handler):
+    """Keeps each message, and the request in whose context it was said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, Request | None]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append((record.getMessage(), current_request()))
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture(autouse=True)
+def _listening(seen: Seen) -> Iterator[None]:
+    logging.getLogger("jwt_audit").addHandler(seen)
+    yield
+    logging.getLogger("jwt_audit").removeHandler(seen)
+
+
+def test_a_warning_is_nobodys(seen: Seen) -> None:
+    """It is said outside of the request that met it first, whose identity it would carry."""
+    set_current(Request(kind="http", method="GET", path="/", started=0, clock=0, request_id="r"))
+    try:
+        tell("the spool is full")
+        assert seen.said == [("the spool is full", None)]
+        assert current_request() is not None
+    finally:
+        set_current(None)
+
+
+def test_once_is_once_among_threads(seen: Seen) -> None:
+    """The same key, from many threads at a time."""
+    threads = [threading.Thread(target=tell, args=("said",), kwargs={"once": "test-once"}) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [message for message, _ in seen.said] == ["said"]
+
+
+def test_it_reaches_the_terminal_unless_the_app_writes_there(capfd: pytest.CaptureFixture[str]) -> None:
+    """A root handler that writes to a stream shows it already."""
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, []
+    try:
+        tell("no handler")
+        root.handlers = [logging.StreamHandler()]
+        tell("a handler")
+    finally:
+        root.handlers = before
+    assert capfd.readouterr().err == "jwt-audit: no handler\na handler\n"
