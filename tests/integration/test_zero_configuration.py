@@ -8,8 +8,9 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jwt
 import pytest
@@ -29,7 +30,7 @@ DEBUG = {"OTEL_LOG_LEVEL": "debug", "OTEL_RESOURCE_ATTRIBUTES": f"planted={CANAR
 def live(**changes: Any) -> dict[str, Any]:
     """Claims that hold now."""
     now = int(time.time())
-    return claims(**{"iss": None, "aud": None, "iat": now, "exp": now + 600, **changes})
+    return claims(**{"iss": None, "aud": None, "iat": now, "exp": now + 600, "token_type": "access", **changes})
 
 
 def none_token(**changes: Any) -> str:
@@ -54,28 +55,55 @@ def is_person(told: Told, person: str, session: str | None = None) -> None:
     assert told.record["jwt.verified_by"] == "app"
 
 
-@pytest.fixture(scope="module", params=["fastapi", "flask"])
-def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The examples, started as their READMEs say."""
-    command = UVICORN if request.param == "fastapi" else GUNICORN
-    root = tmp_path_factory.mktemp(request.param)
-    with serving(root, EXAMPLES / request.param, command=command, SHOP_SECRET=SECRET, **DEBUG) as served:
-        yield served
+@dataclass(frozen=True)
+class Example:
+    """An example, started as its README says: what is run, and where its orders are."""
+
+    directory: str
+    app: str
+    command: tuple[str, ...]
+    orders: str = "/orders"
 
 
-def signed_in(shop: Served, person: str) -> str:
+SHOPS = {
+    "fastapi": Example("fastapi", "app:app", UVICORN),
+    "flask": Example("flask", "app:app", GUNICORN),
+    "django-wsgi": Example("django", "wsgi:application", GUNICORN),
+    "django-asgi": Example("django", "asgi:application", UVICORN),
+    "starlette": Example("starlette", "app:app", UVICORN, "/shops/north/orders"),
+}
+
+
+class Shop(NamedTuple):
+    """A running example, and the path of its orders."""
+
+    served: Served
+    orders: str
+
+
+@pytest.fixture(scope="module", params=list(SHOPS))
+def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """Each example, with nothing of ours configured; Django's instrumentation wants to know the settings."""
+    example = SHOPS[request.param]
+    environment = {**DEBUG, "SHOP_SECRET": SECRET, "DJANGO_SETTINGS_MODULE": "settings"}
+    root, directory = tmp_path_factory.mktemp(request.param), EXAMPLES / example.directory
+    with serving(root, directory, example.app, example.command, **environment) as served:
+        yield Shop(served, example.orders)
+
+
+def signed_in(shop: Shop, person: str) -> str:
     form = f"username={person}&password=secret"
-    answer = shop.ask("/token", method="POST", body=form, Content_Type="application/x-www-form-urlencoded")
+    answer = shop.served.ask("/token", method="POST", body=form, Content_Type="application/x-www-form-urlencoded")
     assert answer.status == 200, answer.body
-    assert shop.told(answer).record["jwt.status"] == "absent"
+    assert shop.served.told(answer).record["jwt.status"] == "absent"
     return str(answer.json["access_token"])
 
 
-def test_whoever_is_signed_in_is_on_everything(shop: Served) -> None:
+def test_whoever_is_signed_in_is_on_everything(shop: Shop) -> None:
     """Server span, the span and the log record of afterwards, and the audit record."""
     token = signed_in(shop, "alice")
     said = jwt.decode(token, options={"verify_signature": False})
-    told = shop.told(answer := shop.ask("/orders", token), spans=2, logs=1)
+    told = shop.served.told(answer := shop.served.ask(shop.orders, token), spans=2, logs=1)
     assert answer.status == 200
     is_person(told, "alice", said.get("sid") or said["jti"])
     assert "list orders" in told.spans
@@ -83,7 +111,7 @@ def test_whoever_is_signed_in_is_on_everything(shop: Served) -> None:
     assert int(told.server["jwt.expires_at"]) == said["exp"]
 
 
-def test_a_refused_token_gives_its_reason(shop: Served) -> None:
+def test_a_refused_token_gives_its_reason(shop: Shop) -> None:
     """Expired, by another key, with another algorithm or none, no token at all: nobody, and why."""
     cases = {
         OURS.sign(live(exp=int(time.time()) - 60, sid="s-1")): ("expired", "expired"),
@@ -95,27 +123,27 @@ def test_a_refused_token_gives_its_reason(shop: Served) -> None:
         "opaque": ("unverified", "unsupported_token"),
     }
     for token, (status, reason) in cases.items():
-        answer = shop.ask("/orders", token)
+        answer = shop.served.ask(shop.orders, token)
         assert answer.status in (401, 422)
-        told = shop.told(answer)
+        told = shop.served.told(answer)
         is_nobody(told, status, reason)
         if status == "expired":
             assert told.record["jwt.expired.subject"] == "u1001"
 
 
-def test_a_token_that_the_app_does_not_look_at_stays_unverified(shop: Served) -> None:
+def test_a_token_that_the_app_does_not_look_at_stays_unverified(shop: Shop) -> None:
     """A page for anyone: the token is there, nobody has verified it."""
-    answer = shop.ask("/orders/1", OURS.sign(live()))
+    answer = shop.served.ask(f"{shop.orders}/1", OURS.sign(live()))
     assert answer.status == 200
-    is_nobody(shop.told(answer, spans=2, logs=1), "unverified", None, recorded="keys_unavailable")
+    is_nobody(shop.served.told(answer, spans=2, logs=1), "unverified", None, recorded="keys_unavailable")
 
 
-def test_no_token_is_in_any_output(shop: Served) -> None:
+def test_no_token_is_in_any_output(shop: Shop) -> None:
     """At DEBUG level, in what was sent, written and kept; the same search finds a planted word."""
     token, forged = signed_in(shop, "bob"), THEIRS.sign(live())
     for one in (token, forged):
-        shop.told(shop.ask("/orders", one))
-    everything = shop.everything()
+        shop.served.told(shop.served.ask(shop.orders, one))
+    everything = shop.served.everything()
     assert CANARY.encode() in everything
     for one in (token, forged):
         for part in one.split(".")[1:]:
@@ -289,7 +317,7 @@ def test_the_tutorial_of_fastapi(tmp_path: Path) -> None:
             is_nobody(served.told(answer), status, reason)
 
 
-def test_many_at_once(shop: Served) -> None:
+def test_many_at_once(shop: Shop) -> None:
     """240 concurrent requests of mixed people, expired and forged tokens: no mismatch on spans, logs and records."""
     past = int(time.time()) - 60
     people = [f"person-{number}" for number in range(60)]
@@ -302,7 +330,7 @@ def test_many_at_once(shop: Served) -> None:
     def work(name: str) -> None:
         barrier.wait()
         for _ in range(4):
-            answers.append((name, shop.ask("/orders", tokens[name])))
+            answers.append((name, shop.served.ask(shop.orders, tokens[name])))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in people]
     for thread in threads:
@@ -313,9 +341,9 @@ def test_many_at_once(shop: Served) -> None:
     whose = {answer.id: name for name, answer in answers}
 
     def records() -> list[Item]:
-        return [item for item in shop.items("audit") if item.attributes.get("request.id") in whose]
+        return [item for item in shop.served.items("audit") if item.attributes.get("request.id") in whose]
 
-    shop.wait(lambda: len(records()) >= 240)
+    shop.served.wait(lambda: len(records()) >= 240)
     traces = dict[str, str | None]()
     for item in records():
         person = whose[item.attributes["request.id"]]
@@ -326,9 +354,9 @@ def test_many_at_once(shop: Served) -> None:
     assert len(traces) == 240
 
     def of_them(file: str) -> list[Item]:
-        found = [item for item in shop.items(file) if item.trace in traces]
+        found = [item for item in shop.served.items(file) if item.trace in traces]
         return [item for item in found if not item.form.get("name", "").endswith((" http send", " http receive"))]
 
-    shop.wait(lambda: len(of_them("traces")) >= 240 + 120 and len(of_them("logs")) >= 120)
+    shop.served.wait(lambda: len(of_them("traces")) >= 240 + 120 and len(of_them("logs")) >= 120)
     for item in of_them("traces") + of_them("logs"):
         assert item.attributes.get("enduser.id") == traces[item.trace], item
