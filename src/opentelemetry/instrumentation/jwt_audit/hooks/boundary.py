@@ -127,7 +127,7 @@ def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
 
 
 def leave(request: Request, before: Before) -> None:
-    """The request is over: what the context held before is put back.
+    """The request is over: what the context held before is put back, unless that is over too.
 
     Put back by name, not by token: a body may be closed in another context than it was begun in, where
     a token is refused. There nothing is changed, unless that context serves this very request too.
@@ -135,8 +135,9 @@ def leave(request: Request, before: Before) -> None:
     request.forget()
     in_flight.discard(request)
     if current_request() is request:
-        set_current(before.request)
-        otel_context.attach(before.context)
+        over = before.request is not None and before.request.phase is Phase.DONE
+        set_current(None if over else before.request)
+        otel_context.attach(Context() if over else before.context)
 
 
 def adopt(request: Request, span: Any) -> None:
