@@ -1,0 +1,96 @@
+"""The identity on the server span and on those below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import NoOpTracerProvider, SpanKind
+
+from jwt_audit import diagnostics
+from jwt_audit.context import Phase, Request
+from jwt_audit.identity import Identity, Reason, Status, refused
+from opentelemetry.instrumentation.jwt_audit.hooks import boundary
+from opentelemetry.instrumentation.jwt_audit.stamp import spans
+from support.audited import Audited, auditing
+
+ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1", issuer="https://i", expires_at=17)
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Iterator[Audited]:
+    with auditing(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def request_(audited: Audited) -> Iterator[Request]:
+    made = boundary.new_request("http", "GET", "/", None)
+    made.identify(ALICE)
+    before = boundary.enter(made, {})
+    yield made
+    boundary.leave(made, before)
+
+
+def shown(audited: Audited, name: str) -> dict[str, object]:
+    return dict(audited.spans()[name].attributes or {})
+
+
+def test_the_first_server_span_is_adopted_and_all_spans_are_stamped(audited: Audited, request_: Request) -> None:
+    """The server span, one below it, one of another kind, and one of an app mounted inside."""
+    with audited.tracer.start_as_current_span("server", kind=SpanKind.SERVER) as server:
+        for name, kind in (("inner", SpanKind.INTERNAL), ("client", SpanKind.CLIENT), ("mounted", SpanKind.SERVER)):
+            with audited.tracer.start_as_current_span(name, kind=kind):
+                pass
+    assert request_.span is server
+    for name in ("server", "inner", "client", "mounted"):
+        assert shown(audited, name) == dict(ALICE.telemetry)
+
+
+def test_a_span_with_an_explicit_parent_is_stamped_by_that(audited: Audited, request_: Request) -> None:
+    """The parent's context holds the request; an empty one falls back on whose code this is."""
+    audited.tracer.start_span("orphan", context=Context()).end()
+    assert shown(audited, "orphan")["enduser.id"] == "alice"
+
+
+def test_spans_of_single_messages_are_left_alone(audited: Audited, request_: Request) -> None:
+    """OpenTelemetry's ASGI middleware makes one for each: they say nothing of the app."""
+    for name in ("GET / http send", "GET / http receive"):
+        audited.tracer.start_span(name).end()
+        assert shown(audited, name) == {}
+
+
+def test_a_server_span_of_the_next_request_has_nobody_elses_identity(audited: Audited, request_: Request) -> None:
+    """Background work of the request that is over is still its own."""
+    request_.phase = Phase.CLOSING
+    audited.tracer.start_span("next", kind=SpanKind.SERVER).end()
+    audited.tracer.start_span("background").end()
+    assert shown(audited, "next") == {}
+    assert shown(audited, "background")["enduser.id"] == "alice"
+    assert request_.span is None
+
+
+def test_a_refused_token_shows_why_and_nobody(audited: Audited, request_: Request) -> None:
+    """Status and reason; no subject, no session, no issuer."""
+    request_.identify(refused(Reason.SIGNATURE_MISMATCH, extra={"jwt.claimed.issuer": "https://evil"}))
+    audited.tracer.start_span("work").end()
+    assert shown(audited, "work") == {"jwt.status": "invalid", "jwt.error": "signature_mismatch"}
+
+
+def test_outside_of_a_request_nothing_is_stamped(audited: Audited) -> None:
+    """A worker, a start-up."""
+    audited.tracer.start_span("work").end()
+    assert shown(audited, "work") == {}
+
+
+def test_a_provider_without_processors_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is recorded there anyway; one that takes processors is not complained about."""
+    diagnostics._told.clear()
+    for provider in (NoOpTracerProvider(), NoOpTracerProvider(), TracerProvider()):
+        spans.install(provider)
+    assert [record.getMessage() for record in caplog.records] == [
+        "the tracer provider takes no span processors: spans carry no identity"
+    ]

@@ -1,0 +1,288 @@
+"""The composition root: what it makes when, what it counts, and that nothing of it reaches the app."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+import jwt_audit
+from jwt_audit.context import Request
+from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
+from jwt_audit.spool.spool import StreamWriter
+from opentelemetry.instrumentation.jwt_audit import wiring
+from opentelemetry.instrumentation.jwt_audit.hooks import boundary
+from opentelemetry.instrumentation.jwt_audit.pipeline import compose
+from support.audited import Audited, auditing
+
+SPOOL = "OTEL_PYTHON_JWT_AUDIT_SPOOL"
+
+
+@pytest.fixture
+def audited(tmp_path: Path) -> Iterator[Audited]:
+    with auditing(tmp_path) as made:
+        yield made
+
+
+def request_of(status: int = 200) -> Request:
+    made = boundary.new_request("http", "GET", "/", None)
+    made.status = status
+    return made
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if "SIGNING_KEY" not in record.getMessage()]
+
+
+def test_nothing_is_made_before_there_is_something_to_do(audited: Audited) -> None:
+    """sitecustomize runs in shells and build tools too; a server's start makes the spool, a record the stream."""
+    assert not audited.spool.exists()
+    audited.pipeline.start()
+    assert audited.spool.is_dir()
+    assert list((audited.spool / "streams").iterdir()) == []
+    audited.pipeline.finish(request_of())
+    assert len(list((audited.spool / "streams").iterdir())) == 1
+
+
+def test_a_request_has_one_record_of_each_event(audited: Audited) -> None:
+    """However often it is asked for."""
+    request = request_of()
+    assert audited.pipeline.finish(request)
+    assert audited.pipeline.finish(request)
+    assert len(audited.requests()) == 1
+
+
+def test_without_a_spool_requests_are_counted_and_told_of_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said once with the variable's name; the stream that can be made at last starts with how many, since when."""
+    (tmp_path / "spool").write_text("in the way")
+    with auditing(tmp_path) as audited:
+        audited.pipeline.start()
+        for _ in range(3):
+            assert audited.pipeline.finish(request_of()), "the app is served all the same"
+        assert [message.partition(":")[0] for message in told(caplog)] == [SPOOL, "audit records cannot be written"]
+        assert "requests go on unrecorded and are counted" in told(caplog)[1]
+        (tmp_path / "spool").unlink()
+        deadline = time.monotonic() + 30
+        while not audited.requests() and time.monotonic() < deadline:
+            audited.pipeline.finish(request_of())
+            time.sleep(0.1)
+        records = audited.records()
+        assert [one.event_name for one in records[:3]] == ["audit.stream.start", "audit.records.lost", "http.request"]
+        lost = records[1].attributes
+        assert isinstance(lost["audit.lost.count"], int)
+        assert lost["audit.lost.count"] >= 3
+        assert lost["audit.lost.refused"] == 0
+        assert str(lost["audit.lost.since"]).startswith("20")
+        assert told(caplog)[-1] == "audit records are written again"
+
+
+def test_closed_refuses_what_it_cannot_record_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither admitted nor finished; those refused before the app ran are counted apart."""
+    (tmp_path / "spool").write_text("in the way")
+    with auditing(tmp_path, fail_mode="closed") as audited:
+        assert not audited.pipeline.admit(request_of())
+        assert not asyncio.run(audited.pipeline.admit_async(request_of()))
+        assert not audited.pipeline.finish(request_of())
+        assert not asyncio.run(audited.pipeline.finish_async(request_of()))
+        assert "requests are refused with 503" in told(caplog)[-1]
+        (tmp_path / "spool").unlink()
+        deadline = time.monotonic() + 30
+        while not audited.pipeline.admit(request_of()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        (lost,) = audited.requests("audit.records.lost")
+        assert lost["audit.lost.count"] - lost["audit.lost.refused"] == 2
+        assert lost["audit.lost.refused"] >= 2
+
+
+def test_one_bad_record_is_not_a_failing_spool(audited: Audited, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told once and counted; nothing flaps between failing and written again."""
+    for _ in range(3):
+        bad = request_of()
+        bad.annotations["order"] = "\ud800"
+        assert audited.pipeline.finish(bad)
+        assert audited.pipeline.finish(request_of())
+    assert len(told(caplog)) == 1
+    assert told(caplog)[0].startswith("an audit record could not be written: ")
+    assert sum(one["audit.lost.count"] for one in audited.requests("audit.records.lost")) == 3
+
+
+def test_a_failure_that_nobody_thought_of_reaches_no_app(
+    audited: Audited, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told by its type, counted, and made good once it is over."""
+
+    def fails(self: StreamWriter, payload: bytes, digest: str) -> int:
+        raise MemoryError("with a secret in it")
+
+    audited.pipeline.finish(request_of())
+    with monkeypatch.context() as patched:
+        patched.setattr(StreamWriter, "append", fails)
+        assert audited.pipeline.finish(request_of())
+    (message,) = told(caplog)
+    assert message.startswith("audit records cannot be written: a failure (MemoryError); requests go on unrecorded")
+    assert message.endswith(f"(see {SPOOL})")
+    audited.pipeline.finish(request_of())
+    assert [one["audit.lost.count"] for one in audited.requests("audit.records.lost")] == [1]
+
+
+def test_a_record_of_the_apps_own_is_in_the_spool_or_an_error(audited: Audited, tmp_path: Path) -> None:
+    """`emit` raises where it cannot write: the app asked for it, and decides."""
+    receipt = jwt_audit.emit("order.approved", action="APPROVE", target_id="17")
+    (record,) = audited.records("order.approved")
+    assert record.attributes["audit.record.id"] == receipt.record_id
+    with pytest.raises(RecordError):
+        jwt_audit.emit("http.request", action="READ")
+    audited.pipeline.stop()
+    with pytest.raises(JWTAuditError, match="no audit runs"):
+        jwt_audit.emit("order.approved", action="APPROVE")
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12: fork beside threads
+def test_a_forked_child_has_a_stream_and_counts_of_its_own(audited: Audited) -> None:
+    """It shares neither file nor lock; what its parent lost is told by its parent."""
+    audited.pipeline.finish(request_of())
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            audited.pipeline.finish(request_of())
+            audited.pipeline.stop()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    audited.pipeline.finish(request_of())
+    found = [
+        [one.event_name for one in audited.records() if one.attributes["audit.sequence.stream_id"] == stream]
+        for stream in sorted({str(one.attributes["audit.sequence.stream_id"]) for one in audited.records()})
+    ]
+    assert found == [
+        ["audit.stream.start", "http.request", "http.request"],
+        ["audit.stream.start", "http.request", "audit.stream.end"],
+    ]
+
+
+def test_stopping_ends_the_stream_and_is_final(audited: Audited) -> None:
+    """Twice is harmless; a request that comes later is served and counted, not recorded."""
+    audited.pipeline.finish(request_of())
+    audited.pipeline.stop()
+    audited.pipeline.stop()
+    assert audited.records()[-1].event_name == "audit.stream.end"
+    assert audited.pipeline.finish(request_of())
+    assert audited.records()[-1].event_name == "audit.stream.end"
+
+
+def test_after_settling_it_goes_on(audited: Audited) -> None:
+    """A server's shutdown is not always the end of the process."""
+    audited.pipeline.finish(request_of())
+    audited.pipeline.settle()
+    (heads,) = audited.spool.glob("streams/*/heads")
+    assert heads.read_bytes().count(b"\n") == 1
+    audited.pipeline.finish(request_of())
+    assert len(audited.requests()) == 2
+
+
+def test_disk_waits_for_one_sync_that_all_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DURABILITY=disk: nothing returns before a sync that began after it; 64 waiting requests cost few of them."""
+    synced: list[int] = []
+    waiting = threading.Semaphore(0)
+    real = os.fdatasync
+
+    def slow(fd: int) -> None:
+        synced.append(fd)
+        time.sleep(0.05)
+        real(fd)
+
+    with auditing(tmp_path, durability="disk") as audited:
+        audited.pipeline.finish(request_of())
+        monkeypatch.setattr(os, "fdatasync", slow)
+        synced.clear()
+
+        def work() -> None:
+            assert audited.pipeline.finish(request_of())
+            assert synced
+            waiting.release()
+
+        threads = [threading.Thread(target=work) for _ in range(32)]
+        for thread in threads:
+            thread.start()
+
+        async def all_at_once() -> None:
+            assert all(await asyncio.gather(*(audited.pipeline.finish_async(request_of()) for _ in range(32))))
+
+        asyncio.run(all_at_once())
+        for thread in threads:
+            thread.join()
+        assert all(waiting.acquire(blocking=False) for _ in range(32))
+        assert len(audited.requests()) == 65
+        assert len(synced) <= 64 / 5, "five times fewer syncs than requests"
+
+
+def test_disk_and_closed_give_no_response_for_a_sync_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, not after a time-out; open serves it, and the records are written again into a new segment."""
+
+    def fails(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    for mode in ("open", "closed"):
+        (tmp_path / mode).mkdir()
+        with auditing(tmp_path / mode, durability="disk", fail_mode=mode) as audited:
+            assert audited.pipeline.admit(request_of())
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "fdatasync", fails)
+                began = time.monotonic()
+                assert audited.pipeline.finish(request_of()) == (mode == "open")
+                assert asyncio.run(audited.pipeline.finish_async(request_of())) == (mode == "open")
+                assert time.monotonic() - began < 9, "less than the time-out"
+            assert audited.pipeline.finish(request_of())
+
+
+def test_the_apps_resource_binds_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also without a provider, beside a foreign one, and where it is longer than a record may be."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+    assert orjson.loads(wiring._resource())["service.name"] == {"stringValue": "shop"}
+    many = ",".join(f"k{number}={'v' * 900}" for number in range(60))
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", many)
+    found = orjson.loads(wiring._resource())
+    assert found["service.name"] == {"stringValue": "shop"}
+    assert len(orjson.dumps(found)) < wiring.RESOURCE_BYTES
+
+
+def test_an_unusable_signing_key_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Evidence signed by some other key would not be what was asked for: nothing is written, and said why."""
+    key = tmp_path / "signing.pem"
+    key.write_text("rubbish")
+    with auditing(tmp_path, signing_key=key) as audited:
+        assert audited.pipeline.finish(request_of())
+        (message,) = [record.getMessage() for record in caplog.records]
+        assert f"OTEL_PYTHON_JWT_AUDIT_SIGNING_KEY: {key} cannot be used" in message
+        with pytest.raises((SpoolError, JWTAuditError)):
+            jwt_audit.emit("order.approved", action="APPROVE")
+
+
+def test_wrong_settings_are_told_once_and_the_pipeline_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the variable's full name; OTEL_SDK_DISABLED alone gives none."""
+    monkeypatch.setenv("OTEL_PYTHON_JWT_AUDIT_ENDPOINT", "nowhere")
+    monkeypatch.setenv(SPOOL, str(tmp_path / "spool"))
+    made: list[Any] = [compose(suppress=nullcontext) for _ in range(2)]
+    (message,) = told(caplog)
+    assert message.startswith("OTEL_PYTHON_JWT_AUDIT_ENDPOINT: ")
+    for pipeline in made:
+        pipeline.stop()
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert compose(suppress=nullcontext) is None
