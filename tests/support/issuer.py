@@ -21,6 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
+from jwt_audit.tokens.jwks import KeySet
+from jwt_audit.tokens.keys import KeySource
+
 NOW = 1_795_500_000
 """The time at which the tokens of these tests are issued."""
 ISSUER = "https://as.example.com/"
@@ -115,6 +118,25 @@ def signing_key(algorithm: str = "RS256", number: int = 0) -> SigningKey:
 
 def _ed25519() -> ed25519.Ed25519PrivateKey:
     return ed25519.Ed25519PrivateKey.generate()
+
+
+class FixedKeys(KeySource):
+    """Keys that are there from the start and never read again."""
+
+    def __init__(self, keys: KeySet) -> None:
+        super().__init__("fixed", lambda *_, **__: None)
+        self.keys = keys
+        self.refreshing = False
+        self._answered.set()
+
+    def _read(self) -> tuple[KeySet | None, float]:
+        return self.keys, 3600
+
+    def start(self) -> None:
+        return
+
+    def want(self, key_id: str | None) -> None:
+        return
 
 
 def claims(**changes: Any) -> dict[str, Any]:
