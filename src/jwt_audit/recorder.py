@@ -16,8 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from uuid import UUID
+from typing import NamedTuple
 
 from . import attributes as attr
 from .attributes import Value
@@ -27,6 +26,7 @@ from .evidence import heads
 from .evidence.chain import Position, link
 from .evidence.record import Record, system_record
 from .evidence.signing import Signer
+from .ids import new_id
 from .spool.spool import Spool, StreamWriter
 
 TICK_SECONDS = 1.0
@@ -37,13 +37,7 @@ KNOWN_STREAMS = 64
 _USAGE_TICKS = 16
 
 
-def new_id() -> str:
-    """A fresh ``audit.record.id`` (UUID version 4)."""
-    return str(UUID(bytes=os.urandom(16), version=4))
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What a record got: its id, its hash (hex SHA-256), and its place."""
 
     record_id: str

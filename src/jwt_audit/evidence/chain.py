@@ -7,7 +7,7 @@ record and the hash of the record before on each other; the time of observation 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .. import attributes as attr
 from .canonical import canonical
@@ -19,8 +19,7 @@ def record_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """How far a stream has come: its last record's number and hash; number 0 before the first."""
 
     stream_id: str

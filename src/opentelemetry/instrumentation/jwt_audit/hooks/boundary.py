@@ -13,13 +13,13 @@ from asyncio import CancelledError
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 from opentelemetry.context import Context
 
 from jwt_audit.attributes import text
 from jwt_audit.context import Phase, Request, current_request, in_flight, set_current
 from jwt_audit.diagnostics import tell
+from jwt_audit.ids import new_id
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
@@ -94,7 +94,7 @@ def resumed(request: Request) -> Iterator[None]:
 def new_request(kind: str, method: str, path: str, request_id: str | None) -> Request:
     """A request that begins now; an incoming X-Request-ID counts if it is short and harmless."""
     if request_id is None or not _SANE_ID.fullmatch(request_id):
-        request_id = str(uuid4())
+        request_id = new_id()
     return Request(
         kind=kind,
         method=text(method, 32),
