@@ -119,8 +119,8 @@ def running(module: str, **options: Any) -> Iterator[Worker]:
 
 @contextmanager
 def _process(command: list[str], place: int) -> Iterator[subprocess.Popen[bytes]]:
-    # Nothing of the caller's telemetry settings, the same hash seed for all
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    # None of the caller's settings of telemetry and interpreter, the same hash seed for all
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PYTHON"))}
     environ |= {"PYTHONHASHSEED": "0", "BENCHMARK_CPU": str(place)}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
     assert process.stdin is not None

@@ -139,6 +139,8 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
     looks as if it had been cut. ``DOMAIN\alice`` and any other ordinary value stay as they are.
     """
     fits = len(value) <= limit
+    if fits and value.isprintable() and "\\" not in value and "…" not in value:
+        return value  # as nearly all are
     if fits and value.isprintable() and not ("\\" in value and _ESCAPE.search(value)):
         kept = value
     else:
