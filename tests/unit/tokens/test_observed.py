@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jwt_audit.identity import Identity, Reason, Status
+from jwt_audit.privacy import Policy, Privacy, Pseudonyms
 from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.observed import AppTokens, Verification
 from support.issuer import ISSUER, NOW, SECRET, b64, claims, signing_key
@@ -162,3 +163,21 @@ def test_of_a_refused_token_only_what_it_claims_is_kept() -> None:
     assert found.telemetry == {"jwt.status": "invalid", "jwt.error": "signature_mismatch"}
     assert found.audit["jwt.claimed.issuer"] == ISSUER
     assert "u1001" not in str(dict(found.audit))
+
+
+def test_what_is_shown_of_an_observed_person_follows_the_policies() -> None:
+    """Of a proved one, of an expired one, and again from what is kept."""
+    hidden = Pseudonyms(b"k" * 32)
+    privacy = Privacy(spans=Policy.OFF, logs=Policy.PSEUDONYM, audit=Policy.RAW, pseudonyms=hidden, fingerprint=True)
+    tokens = app_tokens(privacy=privacy)
+    for _ in range(2):
+        found = tokens.judge(Verification(GOOD, True, (PEM,)))
+        assert found is not None
+        assert "enduser.id" not in {**found.telemetry, **found.logged}
+        assert found.logged["enduser.pseudo.id"] == hidden.of("subject", ISSUER, "u1001")
+        assert found.audit["enduser.id"] == "u1001"
+        assert found.audit["jwt.fingerprint"] == hidden.fingerprint(GOOD)
+    for token, reason in ((EXPIRED, None), (GOOD, Reason.SIGNATURE_MISMATCH), ("e.e", Reason.MALFORMED)):
+        found = app_tokens(privacy=Privacy(audit=Policy.OFF)).judge(Verification(token, True, (PEM,), reason))
+        assert found is not None
+        assert "u1001" not in str(dict(found.audit))

@@ -236,6 +236,16 @@ def test_an_id_token_beside_the_bearer(library: Any) -> None:
         assert serve(app, authorization=f"Bearer {access}", x_id_token=other).identity.subject == "u1001"
 
 
+@each_library
+def test_of_two_bearer_tokens_the_app_says_which(library: Any) -> None:
+    """Until it does they are ``multiple_tokens``; two headers may have become one on the way."""
+    first, second = RSA.sign(live(sub="mallory")), RSA.sign(live())
+    header = f"Bearer {first}, Bearer {second}"
+    assert serve(lambda _: None, authorization=header).identity.reason is R.MULTIPLE_TOKENS
+    assert serve(lambda _: library(second, PEM, ["RS256"]), authorization=header).identity.subject == "u1001"
+    assert serve(lambda _: library(first, PEM, ["RS256"]), authorization=header).identity.subject == "mallory"
+
+
 @pytest.mark.parametrize("library", [by_pyjwt, by_python_jose], ids=["pyjwt", "python-jose"])
 def test_expired_but_accepted(library: Any) -> None:
     """``verify_exp: False``: the app serves it; it is nobody's identity, and the record says whose it was."""
