@@ -59,6 +59,11 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except JWTAuditError as error:
             raise click.ClickException(str(error)) from error
+        except BrokenPipeError:
+            raise  # who reads has gone: click ends the command in silence
+        except OSError as error:
+            what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or type(error).__name__
+            raise click.ClickException(what) from error
 
 
 @click.group(cls=_Group, commands=_Lazy(dict(COMMANDS)), context_settings={"help_option_names": ["-h", "--help"]})

@@ -22,27 +22,55 @@ from ..evidence.canonical import wrap
 from ..evidence.record import system_record
 from ..evidence.signing import Signer
 from ..recorder import Recorder
+from ..ship.backlog import End, end, passed, undelivered, waiting
 from ..ship.http import Endpoint
 from ..ship.shipper import Shipper
-from ..spool.durable import Lock
-from ..spool.spool import Spool
+from ..ship.turn import holder
+from ..spool.spool import Spool, Stream
+from .places import check_spool, size_text, spool_argument
+from .watch import Watch, watching
 
 STOP_SECONDS = 10.0
 """How long SIGTERM waits for what is under way; what is left stays in the spool."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TURN_SECONDS = 3.0
+"""A process of the app gives its turn to a sidecar sooner than that, unless it waits for an answer."""
+_IDLE_SECONDS = 60.0
 _RESOURCE = {"service.name": wrap("jwt-audit-ship")}
 
+_READ = frozenset(
+    [
+        *("spool", "spool_limit", "retention", "signing_key", "export_canonical"),
+        *("endpoint", "protocol", "headers", "certificate", "client_certificate", "client_key"),
+        *("timeout", "compression"),
+    ]
+)
+"""The settings that matter here; what is wrong with the others is the app's affair."""
 
-@click.command()
-@click.argument("spool", type=click.Path(path_type=Path, file_okay=False))
-def ship(spool: Path) -> None:
-    """Deliver the streams of SPOOL until SIGINT or SIGTERM, with the settings of the app's environment.
 
-    While this runs, the app's processes leave delivery to it: start it before them, or it takes over
-    when the process that ships now ends.
+@click.command(short_help="Deliver a spool's records, beside the app.")
+@spool_argument
+@click.option("--endpoint", metavar="URL", help="Where to send, as it stands (/v1/logs or /v1/audit of a receiver).")
+@click.option("--protocol", metavar="NAME", help="http/protobuf or http/json.")
+@click.option("--once", is_flag=True, help="Deliver what is there now, and end.")
+def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) -> None:
+    """Deliver the audit records of SPOOL, beside the app, until SIGINT or SIGTERM.
+
+    Settings are the app's own environment variables (OTEL_PYTHON_JWT_AUDIT_ENDPOINT, _HEADERS,
+    _CERTIFICATE, _RETENTION and so on, OTEL_EXPORTER_OTLP_… where these are unset); the options win.
+    Without SPOOL it is the directory that an app with this environment writes. Headers have no
+    option: what is on a command line can be read by everybody on the machine.
+
+    While this runs, the app's processes leave delivery to it, whichever was started first; when it
+    ends, by kill -9 too, one of them goes on within seconds. Nothing is lost; after a kill what was
+    just being sent may arrive twice, with the same audit.record.id.
+
+    Exit code 0: ended by a signal, or with --once all was delivered. 1: it could not be done, or with
+    --once something is left, and why. 2: wrong usage, or a setting that cannot be used.
     """
-    config, problems = load(spool=str(spool))
-    for problem in problems:
-        tell(str(problem))
+    config = _settings(spool, endpoint=endpoint, protocol=protocol)
+    if not check_spool(config.spool) and once:
+        raise click.ClickException(f"there is no spool at {config.spool}: nothing was ever written there")
     opened = Spool(config.spool)
     recorder = Recorder(
         opened,
@@ -55,7 +83,7 @@ def ship(spool: Path) -> None:
     def emit(event: str, attributes: Mapping[str, Value], body: str) -> None:
         recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
 
-    endpoint = Endpoint(
+    receiver = Endpoint(
         config.endpoint,
         config.protocol,
         config.headers,
@@ -65,27 +93,140 @@ def ship(spool: Path) -> None:
         timeout=config.timeout,
         gzip=config.compression == "gzip",
     )
+    watch = Watch()
     shipper = Shipper(
         opened,
-        endpoint,
+        receiver,
         emit=emit,
         suppress=nullcontext,
         tell=tell,
         retention=config.retention,
         limit=config.spool_limit,
         export_canonical=config.export_canonical,
+        observe=watch.observe,
+        sidecar=True,
     )
     # Waited for, not handled: a handler could interrupt this thread while it holds a lock it needs
-    signals = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    if Lock.held(config.spool / "ship.lock"):
-        tell(f"another process is shipping {config.spool}; this one goes on when that ends")
-    shipper.start()
-    print(f"shipping {config.spool} to {endpoint.shown}", flush=True)
-    signal.sigwait(signals)
-    recorder.close()
-    left = not shipper.stop(STOP_SECONDS)
-    print("stopped; undelivered records wait in the spool" if left else "stopped; all is delivered", flush=True)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    job = _Job(opened, shipper, recorder, watch)
+    click.echo(f"shipping {config.spool} to {receiver.shown}")
+    if once:
+        job.once()
+    else:
+        job.until_signal()
+
+
+def _settings(spool: Path, **options: str | None) -> Config:
+    """The settings; what is wrong with one that is read here ends the command, anything else is told."""
+    config, problems = load(None, spool=str(spool), **options)
+    wrong = []
+    for problem in problems:
+        own = problem.variable.startswith(PREFIX)
+        name = problem.variable.removeprefix(PREFIX).removeprefix("OTEL_EXPORTER_OTLP_").removeprefix("LOGS_").lower()
+        if options.get(name) is not None and own:
+            raise click.BadParameter(str(problem).removeprefix(f"{problem.variable}: "), param_hint=f"--{name}")
+        # What the app's own telemetry is sent to may be a gRPC port: that is a note, another is used
+        if name in _READ and (own or name != "endpoint"):
+            wrong.append(str(problem))
+        else:
+            tell(str(problem))
+    if wrong:
+        raise click.UsageError("\n".join(wrong))
+    return config
+
+
+class _Job:
+    """The shipper at work, and what the terminal sees of it."""
+
+    def __init__(self, spool: Spool, shipper: Shipper, recorder: Recorder, watch: Watch) -> None:
+        self._spool = spool
+        self._shipper = shipper
+        self._recorder = recorder
+        self._watch = watch
+        self._started = time.monotonic()
+        self._told_turn = False
+
+    def until_signal(self) -> None:
+        self._shipper.start()
+        with watching(self._left, self._watch, whole=None):
+            while not _signalled():
+                self._tell_turn()
+        self._recorder.close()
+        left = not self._shipper.stop(STOP_SECONDS)
+        click.echo("stopped; undelivered records wait in the spool" if left else "stopped; all is delivered")
+
+    def once(self) -> None:
+        """Raises ClickException where not all that was there at the start was delivered."""
+        marks = {stream.id: (stream, stream.written(), end(stream)) for stream in self._spool.streams()}
+        refused = _lines(self._spool.root / "dead-letter")
+        self._shipper.start()
+        with watching(self._left, self._watch, whole=self._left()[0]):
+            why = self._wait(marks)
+        self._recorder.close()
+        self._shipper.stop(STOP_SECONDS)
+        own = self._recorder.stream_id
+        if why is None and own and any(undelivered(one) for one in self._spool.streams() if one.id == own):
+            why = "what this run had to state is not delivered yet"
+        set_aside = _lines(self._spool.root / "dead-letter") - refused
+        if why is None and set_aside:
+            why = f"{set_aside} were refused for good and are in {self._spool.root / 'dead-letter'}"
+        if why is not None:
+            size, streams = self._left()
+            raise click.ClickException(
+                f"not all is delivered: {why}; {self._watch.records} log records were delivered, "
+                f"{size_text(size)} in {streams} streams wait in the spool"
+            )
+        click.echo(f"all is delivered: {self._watch.records} log records")
+
+    def _wait(self, marks: Mapping[str, tuple[Stream, bool, End]]) -> str | None:
+        """Until all up to the marks is delivered: None; else why not."""
+        while True:
+            if self._shipper.shipping and all(self._delivered(*mark) for mark in marks.values()):
+                return None
+            if self._shipper.trouble is not None:
+                return self._shipper.trouble
+            if not self._shipper.shipping and time.monotonic() - self._started > _TURN_SECONDS:
+                other = holder(self._spool.root)
+                if other is not None and other.role == "sidecar":
+                    return f"{other.shown} is shipping this spool"
+            idle = time.monotonic() - max(self._watch.last, self._started)
+            if idle > _IDLE_SECONDS:
+                other = None if self._shipper.shipping else holder(self._spool.root)
+                return f"{other.shown} keeps its turn" if other else "nothing went on for a minute"
+            if _signalled():
+                return "it was told to stop"
+
+    def _delivered(self, stream: Stream, alive: bool, mark: End) -> bool:
+        if not stream.path.exists():
+            return True  # delivered and removed by retention
+        cursor = self._shipper.cursor(stream)
+        return cursor.done or (alive and passed(cursor, mark)) or not undelivered(stream)
+
+    def _left(self) -> tuple[int, int]:
+        """Bytes that wait, and in how many streams."""
+        found = [waiting(stream, stream.cursor()).bytes for stream in self._spool.streams() if stream.path.exists()]
+        return sum(found), sum(1 for size in found if size)
+
+    def _tell_turn(self) -> None:
+        """Say once whom this one waits for."""
+        if self._told_turn or self._shipper.shipping:
+            self._told_turn = True
+        elif time.monotonic() - self._started > _TURN_SECONDS:
+            other = holder(self._spool.root)
+            if other is not None:
+                self._told_turn = True
+                tell(f"{other.shown} is shipping {self._spool.root}; this one goes on when that ends")
+
+
+def _signalled() -> bool:
+    return signal.sigtimedwait(_SIGNALS, 0.2) is not None
+
+
+def _lines(path: Path) -> int:
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
 
 
 def _signer(config: Config, spool: Spool) -> Signer:

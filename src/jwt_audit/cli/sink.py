@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.command()
+@click.command(short_help="Receive by OTLP and keep it in files, for where no collector is.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path("jwt-audit-sink"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(

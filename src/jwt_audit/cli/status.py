@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +12,19 @@ from typing import Any
 import click
 import orjson
 
-from ..ship.backlog import last_head, last_of_stream, undelivered
-from ..spool.durable import Lock
+from ..attributes import iso_8601, text
+from ..config import load
+from ..errors import JWTAuditError
+from ..ship.backlog import last_head, last_of_stream, undelivered, waiting
+from ..ship.turn import Holder, holder
 from ..spool.segment import SUFFIX
 from ..spool.spool import Stream, streams
+from .places import age_text, check_spool, duration, size_text, spool_argument
+
+_FULL = 0.8
+"""The share of the limit at which the app warns too."""
+_UNSIGNED_SECONDS = 60.0
+"""A head comes every second; a live stream's records that are unsigned for so long will stay so."""
 
 
 @dataclass(frozen=True)
@@ -20,88 +32,181 @@ class StreamStatus:
     """One stream. ``records`` counts all that were written, also what retention has removed since."""
 
     stream_id: str
-    alive: bool
-    ended: bool
+    writer: str
+    """``alive``, ``ended`` (it wrote its last record), or ``died``."""
     records: int
-    delivered: int
-    undelivered: int
+    signed_up_to: int
+    delivered_up_to: int
     complete: bool
-    """All of it was delivered, heads included."""
-    open_tail: int
-    """Records after the last signed head."""
+    """All of it was delivered, heads included; of a stream whose writer lives, all that is there now."""
+    backlog_records: int
+    backlog_bytes: int
+    backlog_age: float
+    """Seconds since the first undelivered record was written; 0 where there is none."""
     bytes: int
+    last_record: str
+    """When the last record was written, ISO 8601; empty where there is none."""
+    unsigned_age: float
+    """Seconds since the last record was written, where a live stream's is not yet signed; else 0."""
 
 
-def look(stream: Stream) -> StreamStatus:
-    """Reads a stream's cursor and the ends of its files; takes no lock."""
+@dataclass(frozen=True)
+class Problem:
+    """Something that wants attention."""
+
+    kind: str
+    detail: str
+
+
+def look(stream: Stream, now: float) -> StreamStatus:
+    """Reads a stream's cursor and the ends of its files; takes no lock. ``now`` in seconds."""
     cursor = stream.cursor()
     alive = stream.written()
     last = last_of_stream(stream)
     head = last_head(stream)
+    signed = head.head.number if head is not None else 0
+    backlog = waiting(stream, cursor)
     sizes = (path.stat().st_size for path in stream.path.iterdir() if path.suffix == SUFFIX or path.name == "heads")
     return StreamStatus(
         stream_id=stream.id,
-        alive=alive,
-        ended=last.ended,
+        writer="alive" if alive else "ended" if last.ended else "died",
         records=last.number,
-        delivered=min(cursor.number, last.number),
-        undelivered=max(0, last.number - cursor.number),
+        signed_up_to=signed,
+        delivered_up_to=min(cursor.number, last.number),
         complete=not undelivered(stream),
-        open_tail=max(0, last.number - (head.head.number if head is not None else 0)),
+        backlog_records=max(0, last.number - cursor.number),
+        backlog_bytes=backlog.bytes,
+        backlog_age=max(0.0, now - backlog.since / 1e9) if backlog.since else 0.0,
         bytes=sum(sizes),
+        last_record=iso_8601(last.time // 1_000_000_000) if last.time else "",
+        unsigned_age=max(0.0, now - last.time / 1e9) if alive and last.number > signed else 0.0,
     )
 
 
-@click.command()
-@click.argument("spool", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.command(short_help="Show what of a spool is written, signed and delivered.")
+@spool_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(spool: Path, as_json: bool) -> None:
-    """Show the streams of SPOOL: who writes, what is delivered, what is not yet signed. Changes nothing."""
-    found = [look(stream) for stream in streams(spool)]
+@click.option("--all", "show_all", is_flag=True, help="Show also the streams that ended and are delivered whole.")
+@click.option(
+    "--max-age",
+    default="5m",
+    show_default=True,
+    metavar="DURATION",
+    callback=duration,
+    help="How long a record may wait for delivery before that is a problem.",
+)
+def status(spool: Path, as_json: bool, show_all: bool, max_age: float) -> None:
+    """Show how far the streams of SPOOL are written, signed and delivered, and who ships.
+
+    Reads alone: it changes nothing, takes no lock that anybody waits for, and may be asked at any
+    time. Without SPOOL it is the directory that an app with this environment writes.
+
+    Exit code 0: all is well. 1: something wants attention, and is named: records that wait longer
+    than --max-age, dead letters, a spool near its limit, a live stream that is no longer signed, a
+    stream that cannot be read. 2: wrong usage, or SPOOL is no spool.
+    """
+    found: list[StreamStatus] = []
+    problems: list[Problem] = []
+    if not spool.exists():
+        raise click.UsageError(f"there is no {spool}")
+    present = check_spool(spool)
+    for stream in streams(spool) if present else ():
+        try:
+            found.append(look(stream, time.time()))
+        except (OSError, JWTAuditError) as error:
+            if stream.path.exists():  # else retention has removed it meanwhile
+                problems.append(Problem("unreadable", f"the stream {stream.id} cannot be read ({error})"))
+    ships = holder(spool)
+    limit = (ships.limit if ships is not None else 0) or load()[0].spool_limit
     whole = {
         "spool": str(spool),
-        "shipped_now": Lock.held(spool / "ship.lock"),
+        "shipper": None if ships is None else _holder_form(ships),
         "streams": [asdict(one) for one in found],
         "records": sum(one.records for one in found),
-        "undelivered": sum(one.undelivered for one in found),
+        "backlog_records": sum(one.backlog_records for one in found),
+        "backlog_bytes": sum(one.backlog_bytes for one in found),
+        "backlog_age": max((one.backlog_age for one in found), default=0.0),
         "bytes": sum(one.bytes for one in found),
+        "limit": limit,
         "dead_letters": _count(spool / "dead-letter"),
         "pruned_streams": _count(spool / "pruned"),
     }
+    problems += _problems(found, whole, max_age)
+    whole["problems"] = [asdict(problem) for problem in problems]
     if as_json:
         click.echo(orjson.dumps(whole, option=orjson.OPT_INDENT_2))
     else:
-        _show(found, whole)
+        _show(found, whole, ships, problems, show_all=show_all)
+    sys.exit(1 if problems else 0)
 
 
-def _show(found: list[StreamStatus], whole: dict[str, Any]) -> None:
+def _holder_form(ships: Holder) -> dict[str, Any]:
+    since = iso_8601(ships.since // 1_000_000_000) if ships.since else ""
+    return {"role": ships.role, "pid": ships.pid, "host": ships.host, "since": since}
+
+
+def _problems(found: list[StreamStatus], whole: dict[str, Any], max_age: float) -> Iterator[Problem]:
+    if whole["backlog_age"] > max_age:
+        idle = "" if whole["shipper"] else ", and no process is shipping"
+        yield Problem("backlog", f"records have waited for {age_text(whole['backlog_age'])}{idle}")
+    if whole["dead_letters"]:
+        detail = "were refused for good: they are in the file dead-letter (see why, then move it away)"
+        yield Problem("dead_letters", f"{whole['dead_letters']} {detail}")
+    if whole["bytes"] >= whole["limit"] * _FULL:
+        yield Problem("near_limit", f"{whole['bytes'] * 100 // whole['limit']} % of the limit is used")
+    for one in found:
+        if one.unsigned_age > _UNSIGNED_SECONDS:
+            count = one.records - one.signed_up_to
+            yield Problem("unsigned", f"the last {count} records of {one.stream_id} are unsigned: can its disk sync?")
+
+
+def _show(
+    found: list[StreamStatus],
+    whole: dict[str, Any],
+    ships: Holder | None,
+    problems: list[Problem],
+    *,
+    show_all: bool,
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    shown = [one for one in found if show_all or one.writer == "alive" or not one.complete]
     table = Table(box=None, pad_edge=False)
     table.add_column("stream", no_wrap=True)
-    for column in ("writer", "records", "delivered", "waiting", "open tail", "bytes"):
-        table.add_column(column, justify="right")
-    for one in found:
-        writer = "alive" if one.alive else "ended" if one.ended else "died"
-        numbers = (one.records, one.delivered, one.undelivered, one.open_tail, one.bytes)
-        table.add_row(one.stream_id, writer, *(str(number) for number in numbers))
+    for column in ("writer", "records", "signed", "delivered", "waiting", "bytes", "last record"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in shown:
+        waits = f"{size_text(one.backlog_bytes)}, {age_text(one.backlog_age)}" if one.backlog_bytes else "-"
+        numbers = (str(number) for number in (one.records, one.signed_up_to, one.delivered_up_to))
+        table.add_row(one.stream_id, one.writer, *numbers, waits, size_text(one.bytes), one.last_record or "-")
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # no terminal has told how wide it is, and lines are to stay whole
-    console.print(table)
-    shipper = "a process is shipping" if whole["shipped_now"] else "no process is shipping"
-    console.print(
-        f"{len(found)} streams, {whole['records']} records, {whole['undelivered']} waiting, {whole['bytes']} bytes; "
-        f"{shipper}; {whole['dead_letters']} dead letters, {whole['pruned_streams']} streams pruned",
-        highlight=False,
-        soft_wrap=True,
-    )
+
+    def say(line: str, style: str = "") -> None:
+        console.print(text(line, 4096), style=style, highlight=False, markup=False, soft_wrap=True)
+
+    if shown:
+        console.print(table)
+    if len(found) > len(shown):
+        say(f"{len(found) - len(shown)} more streams have ended and are delivered whole (--all shows them)")
+    waits = f"{size_text(whole['backlog_bytes'])} in {whole['backlog_records']} records wait for delivery"
+    if whole["backlog_bytes"]:
+        waits += f", the first for {age_text(whole['backlog_age'])}"
+    else:
+        waits = "nothing waits for delivery"
+    say(f"{len(found)} streams, {whole['records']} records; {waits}")
+    used = f"{size_text(whole['bytes'])} of {size_text(whole['limit'])} used"
+    say(f"{used}; {whole['dead_letters']} dead letters; {whole['pruned_streams']} streams were pruned")
+    say(f"shipped by {ships.shown}" if ships is not None else "no process is shipping")
+    for problem in problems:
+        say(f"{problem.kind}: {problem.detail}", "bold red")
 
 
 def _count(path: Path) -> int:
     try:
         with path.open("rb") as file:
             return sum(1 for _ in file)
-    except FileNotFoundError:
+    except OSError:
         return 0

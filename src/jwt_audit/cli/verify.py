@@ -22,7 +22,7 @@ from ..sources import inputs
 _SHOWN = 10
 
 
-@click.command()
+@click.command(short_help="Prove that nothing was changed, removed, forged or cut off.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--key", "keys", multiple=True, type=click.Path(path_type=Path), help="A PEM key whose heads count; pins."

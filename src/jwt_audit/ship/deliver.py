@@ -23,6 +23,8 @@ from .pause import Trouble, pause
 MAX_REFUSALS = 16
 """So many refused parts with none taken and the receiver is not believed: that is no bad record."""
 
+_WANTED_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -34,8 +36,8 @@ class Attempt:
     action: Action
 
 
-class Stopping(Exception):  # noqa: N818 - it is no error: the shipper was told to stop and leaves the rest
-    """Delivery was broken off by `Courier.stop`; the cursor stays where it is."""
+class Stopping(Exception):  # noqa: N818 - it is no error: the shipper stops or gives way, and leaves the rest
+    """Delivery was broken off by `Courier.stop`, or for another shipper; the cursor stays where it is."""
 
 
 class Courier:
@@ -49,12 +51,15 @@ class Courier:
         dead_letter: Path,
         tell: Callable[..., None],
         observe: Callable[[Attempt], None],
+        wanted: Callable[[], bool],
     ) -> None:
+        """``wanted`` says whether another process is to ship instead: then no failure is waited for."""
         self._encoder = encoder
         self._poster = poster
         self._dead_letter = dead_letter
         self._tell = tell
         self._observe = observe
+        self._wanted = wanted
         self._receiver = endpoint.shown
         self._trouble = Trouble(endpoint.shown, tell)
         self._stopped = threading.Event()
@@ -69,6 +74,11 @@ class Courier:
     @property
     def stopping(self) -> bool:
         return self._stopped.is_set()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing has been delivered for a while, as the operator was told; None while it goes on."""
+        return self._trouble.told
 
     def deliver(self, stream_id: str, resource: bytes, batch: Batch) -> list[Parked] | None:
         """Return when each of ``batch`` is acknowledged or refused for good: these are to be parked.
@@ -151,4 +161,9 @@ class Courier:
         self._trouble.failed(decision)
         if self.stopping:
             raise Stopping  # one more attempt was made since: the receiver is away
-        self._stopped.wait(pause(decision, attempt))
+        until = time.monotonic() + pause(decision, attempt)
+        while (left := until - time.monotonic()) > 0:
+            if self._wanted():
+                raise Stopping
+            if self._stopped.wait(min(left, _WANTED_SECONDS)):
+                return

@@ -34,23 +34,26 @@ class Trouble:
         self._clock = clock
         self._since: float | None = None
         self._told: Action | None = None
+        self.told: str | None = None
+        """What was said of the trouble that is not over."""
 
     def failed(self, decision: Decision) -> None:
         if self._since is None:
             self._since = self._clock()
         if decision.action is Action.RETRY:
             if self._told is None and self._clock() - self._since >= PATIENCE_SECONDS:
-                self._told = Action.RETRY
-                self._tell(f"{self._receiver} {decision.reason}; audit records wait in the spool, none is lost")
+                self._say(decision, "; audit records wait in the spool, none is lost")
         elif self._told is not Action.HOLD:
-            self._told = Action.HOLD
-            self._tell(
-                f"{self._receiver} {decision.reason}. Nothing is delivered until this is changed; "
-                "audit records wait in the spool, none is lost"
-            )
+            more = ". Nothing is delivered until this is changed; audit records wait in the spool, none is lost"
+            self._say(decision, more)
+
+    def _say(self, decision: Decision, more: str) -> None:
+        self._told = decision.action
+        self.told = f"{self._receiver} {decision.reason}"
+        self._tell(self.told + more)
 
     def over(self) -> None:
         """The receiver took what was sent."""
         if self._told is not None:
             self._tell(f"{self._receiver} takes audit records again")
-        self._since = self._told = None
+        self._since = self._told = self.told = None

@@ -58,6 +58,10 @@ class Pruner:
         self._untold: list[tuple[dict[str, Value], str]] = []
         self._next = 0.0
 
+    def forget(self) -> None:
+        """Another process ships from here on, and prunes: what was seen of the streams may not be so any more."""
+        self._done.clear()
+
     def due(self) -> bool:
         return time.monotonic() >= self._next
 

@@ -2,8 +2,8 @@
 
 Invariants: a cursor moves only after everything before it was acknowledged, or set aside in the dead
 letter and told. Whatever the receiver answers, no record is given up. A crash at any point leads to
-records that are sent again, never to records that are not sent. What ships a spool holds its
-``ship.lock``; the kernel frees that at any kind of death, and another process goes on.
+records that are sent again, never to records that are not sent. What ships a spool has its `Turn`;
+the kernel frees that at any kind of death, and another process goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 from .. import attributes as attr
 from ..attributes import Value
 from ..errors import JWTAuditError, SpoolError
-from ..spool import durable
 from ..spool.spool import Cursor, Spool, Stream
 from .backlog import last_head, undelivered
 from .batch import Batch
@@ -27,6 +26,7 @@ from .encode import JsonEncoder, ProtobufEncoder
 from .http import Endpoint, Poster
 from .prune import Pruner
 from .reader import StreamReader
+from .turn import Turn
 
 _LOCK_SECONDS = 1.0
 _LISTING_SECONDS = 2.0
@@ -52,10 +52,12 @@ class Shipper:
         now: Callable[[], float] = time.time,
         poll: float = 0.5,
         observe: Callable[[Attempt], None] = lambda _: None,
+        sidecar: bool = False,
     ) -> None:
         """``emit`` writes a system record into this process's own stream; ``suppress`` is entered around
         what the app's instrumentation must not see; ``tell`` warns the operator; ``retention`` and
         ``poll`` are seconds, ``limit`` the spool's size in bytes; ``observe`` is told of each request.
+        A ``sidecar`` goes before the threads of the app's processes.
         """
         self._spool = spool
         self._emit = emit
@@ -66,10 +68,11 @@ class Shipper:
         self._encoder = JsonEncoder() if endpoint.protocol == "http/json" else ProtobufEncoder()
         self._poster = Poster(endpoint, self._encoder.content_type)
         self._dead_letter = DeadLetter(spool.root, emit, now)
-        self._courier = Courier(endpoint, self._encoder, self._poster, self._dead_letter.path, tell, observe)
+        self._turn = Turn(spool, sidecar=sidecar, limit=limit)
+        wanted = self._turn.wanted
+        self._courier = Courier(endpoint, self._encoder, self._poster, self._dead_letter.path, tell, observe, wanted)
         self._pruner = Pruner(spool, emit, retention=retention, limit=limit, now=now)
         self._work = threading.Event()
-        self._lock: durable.Lock | None = None
         self._thread: threading.Thread | None = None
         self._readers: dict[str, StreamReader] = {}
         self._pending: dict[str, tuple[Batch, list[Parked]]] = {}
@@ -101,42 +104,66 @@ class Shipper:
         except SpoolError:
             return False
 
+    @property
+    def shipping(self) -> bool:
+        """Whether it is this one's turn."""
+        return self._turn.held
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing has been delivered for a while, as the operator was told; None while it goes on."""
+        return self._courier.trouble
+
+    def cursor(self, stream: Stream) -> Cursor:
+        """How far a stream was delivered: ahead of what is on disk where that takes no cursor."""
+        reader = self._readers.get(stream.id)
+        return stream.cursor() if reader is None else reader.cursor
+
     def abandon(self) -> None:
-        """In a forked child, where the thread does not exist: close the lock's file, unlock nothing.
+        """In a forked child, where the thread does not exist: close the locks' files, unlock nothing.
 
         The connection is left alone: to close it takes locks that the parent's thread may have held.
         """
         _inherited.append(self._poster)
-        if self._lock is not None:
-            self._lock.close()
+        self._turn.close()
 
     def run(self) -> None:
-        """Ship in the caller's thread until `stop` is called: what the sidecar does."""
+        """Ship in the caller's thread until `stop` is called."""
         try:
-            if not self._take_lock():
-                return
-            with self._suppress():
-                self._ship_until_stopped()
+            while self._wait_for_turn():
+                with self._suppress():
+                    self._ship_until_told()
+                if self._courier.stopping:
+                    return
+                self._give_way()
         finally:
             self._poster.close()
-            if self._lock is not None:
-                self._lock.close()
-                self._lock = None
+            self._turn.close()
 
-    def _take_lock(self) -> bool:
+    def _wait_for_turn(self) -> bool:
+        """True when it has come, False when it is to stop before."""
         while True:
             try:
-                self._lock = self._spool.take_ship_lock()
+                if self._turn.take():
+                    return True
             except OSError as error:
                 self._tell(f"cannot lock the spool {self._spool.root} ({error.strerror})", once="ship-lock")
-            if self._lock is not None:
-                return True
             if self._courier.stopping:
                 return False
             self._work.wait(_LOCK_SECONDS)
             self._work.clear()
 
-    def _ship_until_stopped(self) -> None:
+    def _give_way(self) -> None:
+        """Another one ships and moves the cursors: nothing that was read of them counts any more."""
+        self._readers.clear()
+        self._pending.clear()
+        self._done.clear()
+        self._listing = (0, 0.0)
+        self._pruner.forget()
+        self._turn.give_back()
+
+    def _ship_until_told(self) -> None:
+        """Until `stop` was called, or a sidecar wants the turn."""
         while True:
             self._work.clear()
             progress = False
@@ -148,7 +175,7 @@ class Shipper:
                 return
             except Exception as error:
                 self._report(error)
-            if self._courier.stopping and not progress:
+            if (self._courier.stopping and not progress) or self._turn.wanted():
                 return
             if not progress:
                 self._work.wait(self._poll)

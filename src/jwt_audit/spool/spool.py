@@ -1,6 +1,7 @@
 """The spool: a directory of streams, each written by one process and read by anyone.
 
-    SPOOL/ship.lock             held by the one process that ships
+    SPOOL/ship.lock             held by the one process that ships, which says in it who it is
+    SPOOL/sidecar.lock          held by a sidecar as long as it lives: apps leave shipping to it
     SPOOL/signing-key.pem       only where no key was configured
     SPOOL/pruned                last heads of streams that retention removed whole, a line each
     SPOOL/dead-letter           what the receiver refused for good, one JSON object a line
@@ -310,6 +311,14 @@ class Spool:
     def take_ship_lock(self) -> durable.Lock | None:
         """The right to ship, or None while another process has it."""
         return durable.Lock.take(self.root / "ship.lock")
+
+    def take_sidecar_lock(self) -> durable.Lock | None:
+        """The right to ship before the apps, or None while another sidecar has it."""
+        return durable.Lock.take(self.root / "sidecar.lock")
+
+    def has_sidecar(self) -> bool:
+        """Whether a sidecar lives that ships this spool, or wants to."""
+        return durable.Lock.held(self.root / "sidecar.lock")
 
     def key(self, make: bytes) -> bytes:
         """The generated signing key's PEM: what is there, else ``make``; racing processes agree."""
