@@ -34,20 +34,27 @@ def rows(page: str) -> dict[str, list[str]]:
     return found
 
 
-def commands() -> set[str]:
+def commands() -> dict[str, click.Command]:
     """What `jwt-audit` can be told to do, groups written out."""
 
-    def walk(group: click.Group, before: str) -> Iterator[str]:
+    def walk(group: click.Group, before: str) -> Iterator[tuple[str, click.Command]]:
         for name, command in group.commands.items():
             if isinstance(command, click.Group):
                 yield from walk(command, f"{before}{name} ")
             elif not command.hidden:
-                yield f"{before}{name}"
+                yield f"{before}{name}", command
 
     module = import_module("jwt_audit.cli.main")
     groups = [value for value in vars(module).values() if isinstance(value, click.Group)]
     assert groups, "jwt_audit.cli.main has no click group"
-    return {name for group in groups for name in walk(group, "")}
+    return {name: command for group in groups for name, command in walk(group, "")}
+
+
+def chapters() -> dict[str, str]:
+    """The chapters of docs/commands.md by the command that they are about."""
+    whole = (ROOT / "docs" / "commands.md").read_text("utf-8")
+    _, *parts = re.split(r"^## jwt-audit (.+)$", whole, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def test_each_variable_is_documented_and_none_that_is_not_there() -> None:
@@ -78,11 +85,32 @@ def test_each_variable_that_a_page_names_exists(page: Path) -> None:
 
 def test_each_command_is_documented_and_none_that_is_not_there() -> None:
     """Every `jwt-audit COMMAND` of the pages is a command, and every command is on a page."""
-    known = commands()
+    known = set(commands())
     named = set()
     for words in re.findall(r"\bjwt-audit ([a-z][a-z\-]*(?: [a-z][a-z\-]*)?)", text(*PAGES)):
         named.add(words if words in known else words.partition(" ")[0])
     assert named == known
+
+
+def test_each_command_has_its_chapter() -> None:
+    """And a line in the list at the top of the page."""
+    assert set(chapters()) == set(commands())
+    listed = re.findall(r"^\| \[([a-z ]+)\]\(#jwt-audit-", text(ROOT / "docs/commands.md"), re.MULTILINE)
+    assert set(listed) == set(commands())
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_each_option_is_documented_and_none_that_is_not_there(name: str) -> None:
+    """With an example of the command, and what its exit status says."""
+    chapter = chapters()[name]
+    options = [one for one in commands()[name].params if isinstance(one, click.Option)]
+    documented = re.findall(r"^\| `(.+?)` \|", chapter, re.MULTILINE)
+    named = {word for row in documented for word in re.findall(r"(?<!\S)--?[a-z][a-z\-]*", row)}
+    assert named == {word for one in options for word in (*one.opts, *one.secondary_opts)}
+    assert f"jwt-audit {name}" in chapter.partition("\n```\n")[2].partition("```")[0]
+    assert re.search(r"^\| exit status \|", chapter, re.MULTILINE)
+    shown = {word for one in options for word in (one.opts[-1],)}
+    assert {word for word in re.findall(r"--[a-z][a-z\-]*", chapter) if word not in ("--help", "--version")} <= shown
 
 
 def test_each_event_is_documented_and_none_that_is_not_there() -> None:

@@ -49,6 +49,7 @@ def shipping(
     timeout: float = 5,
     now: Callable[[], float] = time.time,
     headers: tuple[tuple[str, str], ...] = (),
+    sidecar: bool = False,
 ) -> Iterator[Shipping]:
     """A started shipper; stopped in the end."""
     found = Shipping()
@@ -63,6 +64,7 @@ def shipping(
         poll=0.02,
         observe=found.attempts.append,
         now=now,
+        sidecar=sidecar,
     )
     found.shipper.start()
     try:

@@ -32,6 +32,8 @@ from .watch import Watch, watching
 
 STOP_SECONDS = 10.0
 """How long SIGTERM waits for what is under way; what is left stays in the spool."""
+_GRACE_SECONDS = 2.0
+"""The same with --once, which has what it came for by then, or knows that it will not get it."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TURN_SECONDS = 3.0
 """A process of the app gives its turn to a sidecar sooner than that, unless it waits for an answer."""
@@ -162,11 +164,11 @@ class _Job:
         self._shipper.start()
         with watching(self._left, self._watch, whole=self._left()[0]):
             why = self._wait(marks)
-        self._recorder.close()
-        self._shipper.stop(STOP_SECONDS)
-        own = self._recorder.stream_id
-        if why is None and own and any(undelivered(one) for one in self._spool.streams() if one.id == own):
-            why = "what this run had to state is not delivered yet"
+            self._recorder.close()
+            # Ended by now, so it is a stream like the others
+            own = [stream for stream in self._spool.streams() if stream.id == self._recorder.stream_id]
+            why = why or self._wait({stream.id: (stream, False, end(stream)) for stream in own})
+        self._shipper.stop(_GRACE_SECONDS)
         set_aside = _lines(self._spool.root / "dead-letter") - refused
         if why is None and set_aside:
             why = f"{set_aside} were refused for good and are in {self._spool.root / 'dead-letter'}"

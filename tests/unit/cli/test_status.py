@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from jwt_audit.ship.turn import Turn
 from jwt_audit.spool.spool import Cursor, Spool, Stream
 from support.receivers import Receiver, Reply, receiving, records, until
 from support.shipping import shipping
-from support.spools import LiveStream, make_stream
+from support.spools import START, LiveStream, make_stream
 
 
 @pytest.fixture
@@ -44,8 +45,9 @@ def kinds(found: dict[str, Any]) -> set[str]:
     return {problem["kind"] for problem in found["problems"]}
 
 
-def test_a_spool_that_nobody_ships(tmp_path: Path) -> None:
+def test_a_spool_that_nobody_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Written, signed, waiting since; the table says the same, and the exit code that somebody should look."""
+    monkeypatch.setattr("jwt_audit.cli.status.time", SimpleNamespace(time=lambda: START / 1e9 + 1e7))
     live = LiveStream(tmp_path)
     live.request()
     live.head()
