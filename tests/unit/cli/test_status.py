@@ -21,7 +21,8 @@ from jwt_audit.ship.turn import Turn
 from jwt_audit.spool.spool import Cursor, Spool, Stream
 from support.receivers import Receiver, Reply, receiving, records, until
 from support.shipping import shipping
-from support.spools import START, LiveStream, make_stream
+from support.spools import LiveStream, make_stream
+from support.streams import START
 
 
 @pytest.fixture
