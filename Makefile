@@ -7,7 +7,7 @@ UV ?= uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench keycloak requirements clean
+.PHONY: help demo test lint format bench collector keycloak requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,9 @@ bench: $(READY) ## the benchmarks
 
 keycloak: $(READY) ## a real Keycloak on loopback to try tokens with (needs Java and Maven), until Ctrl-C
 	@cd tests && ../$(PYTHON) -m support.keycloak
+
+collector: ## build the Collector, Jaeger and VictoriaLogs from source, once (needs Go; kept in ~/.cache/jwt-audit)
+	@collector-config/programs/build.sh
 
 requirements: ## pin requirements/dev.in anew (needs uv)
 	$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.10 \

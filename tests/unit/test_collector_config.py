@@ -25,6 +25,11 @@ def load(name: str) -> dict[str, Any]:
     return content
 
 
+def default(value: str) -> str:
+    """What the Collector reads where the environment does not name something else."""
+    return re.sub(r"\$\{env:\w+:-([^}]+)\}", r"\1", value)
+
+
 @pytest.fixture(scope="module")
 def gateway() -> dict[str, Any]:
     return load("gateway.yaml")
@@ -120,7 +125,7 @@ def test_the_ports_are_the_usual_ones(gateway: dict[str, Any]) -> None:
 
 def test_stores_are_named_as_compose_names_them(gateway: dict[str, Any], compose: dict[str, Any]) -> None:
     """The gateway and Grafana reach each store by its service's name."""
-    addresses = [exporter["endpoint"] for exporter in gateway["exporters"].values()]
+    addresses = [default(exporter["endpoint"]) for exporter in gateway["exporters"].values()]
     sources = load("grafana/provisioning/datasources/datasources.yaml")["datasources"]
     addresses += [source["url"] for source in sources]
     hosts = {re.sub(r"^https?://", "", address).partition(":")[0] for address in addresses}
@@ -139,6 +144,54 @@ def test_every_image_is_pinned(compose: dict[str, Any]) -> None:
     """Each image has a full version: what is tried today is what is tried next year."""
     images = [service["image"] for service in compose["services"].values()]
     assert [image for image in images if not re.fullmatch(r"[a-z/\-]+:\d+\.\d+\.\d+", image)] == []
+
+
+def test_what_is_built_from_source_is_what_compose_runs(compose: dict[str, Any]) -> None:
+    """The programs of `make collector` have the versions of the images, and every component is pinned by its lock."""
+    tags = dict(one["image"].rpartition("/")[2].split(":") for one in compose["services"].values())
+    manifest = load("programs/otelcol/builder.yaml")
+    assert manifest["dist"]["version"] == tags["opentelemetry-collector-contrib"]
+    lock = (DIRECTORY / "programs/otelcol/go.mod").read_text("utf-8")
+    kinds = ("extensions", "receivers", "processors", "connectors", "exporters", "providers")
+    modules = [component["gomod"] for kind in kinds for component in manifest[kind]]
+    assert len(modules) >= 10
+    assert [module for module in modules if f"\t{module}\n" not in lock] == []
+    builder = (DIRECTORY / "programs/builder/go.mod").read_text("utf-8")
+    assert f"go.opentelemetry.io/collector/cmd/builder v{manifest['dist']['version']} " in builder
+    jaeger = (DIRECTORY / "programs/jaeger/go.mod").read_text("utf-8")
+    (minor,) = re.findall(r"github\.com/jaegertracing/jaeger v1\.(\d+)\.0 ", jaeger)
+    assert tags["jaeger"] == f"2.{int(minor) - 63}.0"  # each release has both numbers: v2.13.0 is v1.76.0
+
+
+def test_every_component_of_the_gateway_is_built(gateway: dict[str, Any]) -> None:
+    """The manifest has what the gateway names, the file exporter for exports, and nothing else."""
+    manifest = load("programs/otelcol/builder.yaml")
+    modules = {"health_check": "healthcheckextension", "file_storage": "filestorage", "otlp_http": "otlphttpexporter",
+               "otlp_grpc": "otlpexporter", "memory_limiter": "memorylimiterprocessor", "routing": "routingconnector",
+               "otlp": "otlpreceiver"}  # fmt: skip
+    named = {name.partition("/")[0] for kind in ("extensions", *KINDS) for name in gateway[kind]}
+    built = {
+        component["gomod"].partition(" ")[0].rpartition("/")[2]
+        for kind in ("extensions", *KINDS)
+        for component in manifest[kind]
+    }
+    assert {modules[name] for name in named} | {"fileexporter"} == built
+
+
+def test_make_collector_without_go_says_so(tmp_path: Path) -> None:
+    """One line that tells what is missing; nothing is made."""
+    (tmp_path / "bin").mkdir()
+    for tool in ("bash", "dirname", "cat", "cksum", "cut"):
+        (tmp_path / "bin" / tool).symlink_to(str(shutil.which(tool)))
+    environment = {"PATH": str(tmp_path / "bin"), "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
+    script = str(DIRECTORY / "programs/build.sh")
+    done = subprocess.run([script], capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "collector: go was not found in PATH: Go 1.26 or newer is needed to build "
+        "the Collector, Jaeger and VictoriaLogs\n"
+    )
+    assert not (tmp_path / "cache").exists()
 
 
 def test_every_mounted_file_is_there(compose: dict[str, Any]) -> None:
