@@ -66,13 +66,6 @@ class Chain(Served):
         process.send_signal(how)
         process.wait(SECONDS)
 
-    def kill(self) -> None:
-        """End whatever still runs."""
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-
     def start_collector(self, logs_url: str | None = None) -> None:
         """The shipped gateway; only its ports and the places that its environment names are of this run."""
         ports = {name: f"127.0.0.1:{port}" for name, port in self.ports.items()}

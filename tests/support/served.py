@@ -187,6 +187,13 @@ class Served:
             process.terminate()
             process.wait(SECONDS)
 
+    def kill(self) -> None:
+        """End whatever still runs."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
 
 @contextmanager
 def serving(
@@ -198,7 +205,4 @@ def serving(
         served.start(directory, app, command, environment)
         yield served
     finally:
-        for process in served.processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        served.kill()
