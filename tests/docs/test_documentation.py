@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
+from typing import get_args
 
 import click
 import pytest
 
 from jwt_audit import attributes as attr
 from jwt_audit import config
+from jwt_audit.evidence.verdict import Kind
+from jwt_audit.evidence.verify import STRICT_KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = ("docs", "examples", "collector-config", "changelog.d")
@@ -129,6 +132,22 @@ def test_each_attribute_is_documented_and_none_that_is_not_there() -> None:
     }
     documented = {name for name, cells in rows("docs/format.md").items() if "." in name and cells[0] != "event"}
     assert documented == names
+
+
+def test_each_finding_of_a_verification_is_documented_and_none_that_is_not_there() -> None:
+    """docs/verification.md says of each kind what it means, and which of the notes are problems with --strict."""
+    found = rows("docs/verification.md")
+    documented = {
+        name for name, cells in found.items() if len(cells) == 2 and name not in {"valid", "invalid", "incomplete"}
+    }
+    assert documented == set(get_args(Kind))
+    assert {name for name, cells in found.items() if cells[-1] == "yes"} == STRICT_KINDS
+
+
+def test_each_finding_can_be_found() -> None:
+    """No kind is documented that no rule gives."""
+    rules = text(*(ROOT / "src/jwt_audit/evidence").glob("*.py"), *(ROOT / "src/jwt_audit/sources").glob("*.py"))
+    assert [kind for kind in get_args(Kind) if rules.count(f'"{kind}"') < 2] == []
 
 
 def headings(page: Path) -> set[str]:

@@ -47,7 +47,7 @@ def test_what_people_read_agrees(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(DATA / name)
     said = click.testing.CliRunner().invoke(main, ["verify", *vector.arguments])
     assert said.exit_code == vector.exit
-    verdict = {0: "VALID", 1: "INVALID", 2: "INCOMPLETE"}[vector.exit]
+    verdict = {0: "valid", 1: "invalid", 2: "incomplete"}[vector.exit]
     assert said.output.startswith(f"{verdict}: ")
     assert vector.first is None or f"record {vector.first}" in said.output
     assert "alice" not in said.output

@@ -5,79 +5,132 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 import orjson
 
-from ..errors import EvidenceError, KeySourceError, RecordError
-from ..evidence import heads
-from ..evidence.heads import SignedHead
+from ..errors import EvidenceError, KeySourceError
 from ..evidence.proof import Trust
 from ..evidence.signing import PublicKey
-from ..evidence.verdict import Place, Report, iso
 from ..evidence.verify import judge
 from ..sources import inputs
+from ..sources.spool import read_heads
+from . import report as shown
 
-_SHOWN = 10
+_FILE = click.Path(path_type=Path)
+_MAX_KEY_BYTES = 64 * 1024
 
 
-@click.command(short_help="Prove that nothing was changed, removed, forged or cut off.")
+@click.command(
+    short_help="Prove that nothing was changed, removed, forged or cut off.",
+    epilog="Every finding, and what to do about it: docs/verification.md",
+)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
-    "--key", "keys", multiple=True, type=click.Path(path_type=Path), help="A PEM key whose heads count; pins."
+    "--key",
+    "keys",
+    multiple=True,
+    type=_FILE,
+    metavar="FILE",
+    help="PEM public key whose heads count, and no other's. May be given more than once (rotation).",
 )
-@click.option("--head", "held", multiple=True, type=click.Path(path_type=Path), help="Heads that were kept elsewhere.")
-@click.option("--strict", is_flag=True, help="Want all of it proved: pinned key, no open tail, every end stated.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--revoked",
+    multiple=True,
+    type=(_FILE, str),
+    metavar="FILE TIME",
+    help="PEM public key whose heads count only up to TIME, in ISO 8601.",
+)
+@click.option(
+    "--head",
+    "held",
+    multiple=True,
+    type=_FILE,
+    metavar="FILE",
+    help="Heads that you kept elsewhere, a line each: the records must reach them and agree.",
+)
+@click.option("--strict", is_flag=True, help="Want all of it proved: pinned keys, no open tail, every end stated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the exit code tells.")
 def verify(
     paths: tuple[Path, ...],
     keys: tuple[Path, ...],
+    revoked: tuple[tuple[Path, str], ...],
     held: tuple[Path, ...],
     strict: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Verify audit records offline: a spool directory, or files that a receiver or store wrote.
+    """Prove audit records, offline: was anything changed, removed, reordered, forged or cut off?
 
-    Several paths are judged together: exported files are one copy, each spool another, and a record
-    that one copy has and the other should have is found missing. "-" reads an export from standard input.
+    PATH is a spool, one stream of it, or what a receiver or store gave back: files of the sink or of
+    the Collector, answers of Loki or VictoriaLogs, also gzipped, or a directory of them; "-" reads
+    standard input. What it is, is seen by its content.
 
-    Exit code 0: valid. 1: invalid, the first bad record is named. 2: incomplete, what is here cannot
-    be proved either way, or there is nothing to verify.
+    Several paths are judged together: all exported files are one copy, each spool another. A record
+    that one copy has and the other should have is found missing.
+
+    \b
+      jwt-audit verify --key audit.pub /var/lib/orders/audit
+      jwt-audit verify --key audit.pub --head kept-heads audit.jsonl
+
+    \b
+    Exit code 0  valid: all that is here is as it was written
+              1  invalid: the first bad record is named, and why
+              2  incomplete: not provable either way, or nothing to verify
     """
     try:
         pins = {key.key_id: key for key in map(_key, keys)}
-        stored = [found for path in held for found in _heads(path)]
+        until = {_key(path, "--revoked").key_id: _time(text) for path, text in revoked}
+        stored = [found for path in held for found in read_heads(path)]
         with _progress(paths, show=not (quiet or as_json)) as advance:
             copies = inputs.read(paths, advance)
     except (EvidenceError, KeySourceError) as error:
         click.echo(f"jwt-audit: {error}", err=True)
         sys.exit(2)
-    report = judge(copies, Trust(pins), held=stored, strict=strict)
+    report = judge(copies, Trust(pins, until), held=stored, strict=strict)
     if as_json:
         click.echo(orjson.dumps(report.form(), option=orjson.OPT_INDENT_2))
     elif not quiet:
-        _show(report)
+        for line in shown.lines(report):
+            click.echo(line)
     sys.exit(report.verdict.exit_code)
 
 
-def _key(path: Path) -> PublicKey:
+def _key(path: Path, option: str = "--key") -> PublicKey:
     try:
-        return PublicKey.from_pem(path.read_bytes())
+        if path.is_fifo() and not path.is_symlink():  # what a shell makes of <(…) is a link, and does not wait
+            raise KeySourceError(f"{option} {path}: a named pipe, not a file")
+        with path.open("rb") as file:
+            pem = file.read(_MAX_KEY_BYTES + 1)
+        if len(pem) > _MAX_KEY_BYTES:
+            raise KeySourceError(f"{option} {path}: larger than any PEM key")
+        key = PublicKey.from_pem(pem)
     except OSError as error:
-        raise KeySourceError(f"--key {path}: cannot be read ({error.strerror})") from error
+        raise KeySourceError(f"{option} {path}: cannot be read ({error.strerror})") from error
     except KeySourceError as error:
-        raise KeySourceError(f"--key {path}: {error}") from error
+        told = str(error)
+        raise error if told.startswith(option) else KeySourceError(f"{option} {path}: {told}") from error
+    if b"PRIVATE KEY" in pem:
+        click.echo(
+            f"jwt-audit: {option} {path} is a private key: whoever has it can sign heads. Its public half is used; "
+            f"give that to auditors (openssl pkey -in {path} -pubout)",
+            err=True,
+        )
+    return key
 
 
-def _heads(path: Path) -> Iterator[tuple[SignedHead, Place]]:
+def _time(text: str) -> int:
+    """Nanoseconds since the epoch; a time without an offset is UTC."""
     try:
-        for number, line in enumerate(path.read_bytes().splitlines(), 1):
-            yield heads.parse_line(line), Place(str(path), number, 0)
-    except (OSError, RecordError) as error:
-        raise EvidenceError(f"--head {path}: no file of signed heads") from error
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise EvidenceError(f"--revoked {text}: no time in ISO 8601, such as 2026-11-25T12:00:00Z") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return int(moment.timestamp()) * 1_000_000_000
 
 
 @contextmanager
@@ -90,38 +143,5 @@ def _progress(paths: tuple[Path, ...], *, show: bool) -> Iterator[Callable[[int]
 
     columns = ("reading", BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading", total=inputs.size(paths))
+        task = progress.add_task("reading", total=inputs.size(paths) or None)
         yield lambda size: progress.advance(task, size)
-
-
-def _show(report: Report) -> None:
-    form = report.form()
-    totals = form["totals"]
-    click.echo(f"{report.verdict.value}: {totals['records']} records in {totals['streams']} streams")
-    for stream in report.streams:
-        tail = f", open tail {stream.open_tail} (not yet signed)" if stream.open_tail else ""
-        end = (
-            "ended"
-            if stream.ended
-            else f"broke off, stated by {stream.recovered_by}"
-            if stream.recovered_by
-            else "no end"
-        )
-        click.echo(
-            f"  {stream.verdict.value:<10} {stream.stream}  {stream.records} records, "
-            f"proved up to {stream.proved_up_to}{tail}, {end}, {iso(stream.from_time)} to {iso(stream.to_time)}"
-        )
-    problems = report.problems()
-    for problem in problems[:_SHOWN]:
-        where = "" if problem.place is None else f" in {problem.place.source}, {problem.place.where}"
-        number = "" if problem.number is None else f", record {problem.number}"
-        click.echo(f"  {problem.verdict.value}: {problem.kind}: {problem.detail}{where}{number}")
-    if len(problems) > _SHOWN:
-        click.echo(f"  and {len(problems) - _SHOWN} more; --json lists them")
-    if report.pinned:
-        click.echo("  trust: the heads are signed by a key that you pinned")
-    elif report.keys:
-        click.echo(
-            f"  trust: on first use, the key that the records carry ({', '.join(k[:16] for k in report.keys)}…);"
-        )
-        click.echo("         pin yours with --key FILE")

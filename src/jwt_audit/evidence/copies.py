@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from .facts import Facts, Statement
 from .heads import SignedHead
 from .streams import Chain
-from .verdict import Finding, Findings, Place, Verdict
+from .verdict import Finding, Findings, Kind, Place, Verdict
 from .visible import Shown
 
 
@@ -54,7 +54,7 @@ class Copy:
     def records(self) -> int:
         return sum(chain.records + len(chain.unprovable) for chain in self.chains.values())
 
-    def add(self, verdict: Verdict, kind: str, detail: str, place: Place | None = None) -> None:
+    def add(self, verdict: Verdict, kind: Kind, detail: str, place: Place | None = None) -> None:
         """A finding about no stream in particular."""
         self.findings.add(Finding(verdict, kind, detail, place))
 

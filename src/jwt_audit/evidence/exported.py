@@ -20,7 +20,7 @@ from .canonical import MAX_BYTES
 from .copies import Copy
 from .facts import BadRecordError, of, read
 from .streams import Chain
-from .verdict import Place, Verdict
+from .verdict import Kind, Place, Verdict
 from .visible import Shown, contradictions, normal
 
 _HEAD_MARK = f'"type":"{heads.TYPE}"'
@@ -57,7 +57,8 @@ def take(copy: Copy, record: Exported, place: Place) -> None:
         else:
             _take_record(copy, record, record.canonical.encode("utf-8"), place)
     except (BadRecordError, UnicodeEncodeError) as error:
-        kind, detail = ("malformed", "the carried bytes are no text")
+        kind: Kind = "malformed"
+        detail = "the carried bytes are no text"
         if isinstance(error, BadRecordError):
             kind, detail = error.kind, str(error)
         stream, number = _shown_place(record)

@@ -15,7 +15,7 @@ from .. import attributes as attr
 from ..errors import KeySourceError, RecordError
 from .canonical import MAX_BYTES, load
 from .signing import PublicKey
-from .verdict import Place
+from .verdict import Kind, Place
 
 _MEMBERS = frozenset({"attributes", "body", "event_name", "observed_timestamp", "span_id", "timestamp", "trace_id"})
 _TELLING = frozenset(
@@ -27,7 +27,7 @@ _HASH_LENGTH = 64
 class BadRecordError(RecordError):
     """The bytes cannot be a record of any stream; ``kind`` is the finding's."""
 
-    def __init__(self, kind: str, detail: str) -> None:
+    def __init__(self, kind: Kind, detail: str) -> None:
         super().__init__(detail)
         self.kind = kind
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from .heads import Head, SignedHead
 from .signing import PublicKey
 from .streams import Chain
-from .verdict import Place
+from .verdict import Kind, Place
 
 TAIL_SECONDS = 60
 TAIL_RECORDS = 10_000
@@ -55,7 +55,9 @@ def prove(chain: Chain, trust: Trust, embedded: Mapping[str, PublicKey]) -> list
     return good
 
 
-def _wrong(signed: SignedHead, chain: Chain, trust: Trust, embedded: Mapping[str, PublicKey]) -> tuple[str, str] | None:
+def _wrong(
+    signed: SignedHead, chain: Chain, trust: Trust, embedded: Mapping[str, PublicKey]
+) -> tuple[Kind, str] | None:
     """Why a head does not count: kind and detail; None where it does."""
     head = signed.head
     if head.stream_id != chain.stream:

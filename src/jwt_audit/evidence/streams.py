@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from .facts import BadRecordError, Binding, Facts, Statement, binding, read, statements
 from .heads import SignedHead
-from .verdict import Finding, Findings, Place, Verdict
+from .verdict import Finding, Findings, Kind, Place, Verdict
 
 _ZERO_BLOCK = bytes(512)
 """A run of zeros of a disk sector's size: what a power loss leaves of data that was not synced."""
@@ -278,14 +278,14 @@ class Chain:
     def records(self) -> int:
         return sum(run.last - run.first + 1 for run in self.runs)
 
-    def bad(self, kind: str, detail: str, place: Place | None, number: int | None = None) -> None:
+    def bad(self, kind: Kind, detail: str, place: Place | None, number: int | None = None) -> None:
         self.findings.add(Finding(Verdict.INVALID, kind, detail, place, self.stream, number))
 
-    def missing(self, kind: str, detail: str, place: Place | None = None, number: int | None = None) -> None:
+    def missing(self, kind: Kind, detail: str, place: Place | None = None, number: int | None = None) -> None:
         """What keeps it from being proved, without being proof of a change."""
         self.findings.add(Finding(Verdict.INCOMPLETE, kind, detail, place, self.stream, number))
 
-    def note(self, kind: str, detail: str, place: Place | None = None, number: int | None = None) -> None:
+    def note(self, kind: Kind, detail: str, place: Place | None = None, number: int | None = None) -> None:
         self.findings.add(Finding(Verdict.VALID, kind, detail, place, self.stream, number))
 
 

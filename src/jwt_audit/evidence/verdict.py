@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Verdict(str, Enum):
@@ -33,6 +33,21 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=_SEVERITY.index, default=Verdict.VALID)
 
 
+Kind = Literal[
+    # invalid
+    "malformed", "not_canonical", "binding", "hash_mismatch", "previous_hash", "fork", "order", "gap", "splice",
+    "after_end", "clock", "duplicate_id", "cut_off", "grew", "head_mismatch", "bad_head", "bad_signature", "other_key",
+    "unpinned_key", "downgrade", "revoked_key", "contradiction", "resource",
+    # incomplete
+    "unsigned", "no_key", "unlinked", "heads_missing", "missing_prefix", "missing_records", "missing_stream",
+    "unprovable", "unreadable", "changed_meanwhile", "nothing", "open_tail", "unpinned",
+    # notes
+    "torn", "no_end", "behind", "empty", "explained", "pruned", "start_unlinked", "unproved_statement",
+    "removed_unsigned", "unknown_file", "segment_gap", "several_keys",
+]  # fmt: skip
+"""The closed list of what can be found; docs/verification.md says of each what it means and what to do."""
+
+
 class Place(NamedTuple):
     """Where something stands: a file, its line (from 1) and byte offset as far as they are known."""
 
@@ -52,11 +67,11 @@ class Place(NamedTuple):
 class Finding:
     """One thing found. ``verdict`` is what it alone would make of the whole; VALID is a mere note.
 
-    ``kind`` is a word of the closed list in docs/verification.md, ``detail`` a sentence for people.
+    ``detail`` is a sentence for people.
     """
 
     verdict: Verdict
-    kind: str
+    kind: Kind
     detail: str
     place: Place | None = None
     stream: str | None = None

@@ -30,6 +30,7 @@ _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _PEEK = 64
 _BUFFER = 2**20
+_LARGEST_MESSAGE = 2**28
 
 
 def read_exports(paths: Sequence[Path], advance: Advance) -> Copy:
@@ -78,7 +79,7 @@ def _read_export(copy: Copy, source: str, opened: BinaryIO, advance: Advance) ->
     if text[:1] in (b"{", b"[") and (len(text) == 1 or text[1] in b'"{[ \n\r\t]}'):
         _take_values(copy, values(_told(file, copy, source, advance), source))
     elif start[0] in (0x00, 0x0A):
-        _take_values(copy, _messages(b"".join(_told(file, copy, source, advance)), source))
+        _take_values(copy, _messages(file, copy, source, advance))
     else:
         raise EvidenceError(f"{source} is no export: neither JSON nor OTLP (of a spool give the directory)")
 
@@ -97,26 +98,37 @@ def _told(lines: Iterable[bytes], copy: Copy, source: str, advance: Advance) -> 
         _tell_damaged(copy, source)
 
 
-def _messages(data: bytes, source: str) -> Iterator[tuple[Any, Place] | Unread]:
+def _messages(file: BufferedReader, copy: Copy, source: str, advance: Advance) -> Iterator[tuple[Any, Place] | Unread]:
     """OTLP/protobuf: one request, or requests with their length in four bytes before (the Collector's files)."""
-    if data[0] == 0x0A:
-        try:
-            yield protobuf.request(data), Place(source, offset=0)
-        except ValueError as error:
-            raise EvidenceError(f"{source} is no export: neither JSON nor OTLP") from error
-        return
-    offset = 0
-    while offset < len(data):
-        end = offset + 4 + int.from_bytes(data[offset : offset + 4], "big")
-        place = Place(source, offset=offset)
-        if end > len(data) or len(data) - offset < 4:
-            yield Unread(place, len(data) - offset, torn=True)
+    try:
+        if file.peek(1)[:1] == b"\x0a":
+            data = file.read()
+            advance(len(data))
+            yield _request(data, source), Place(source, offset=0)
             return
-        try:
-            yield protobuf.request(data[offset + 4 : end]), place
-        except ValueError:
-            yield Unread(place, end - offset, torn=False)
-        offset = end
+        offset = 0
+        while prefix := file.read(4):
+            size = int.from_bytes(prefix, "big")
+            data = file.read(min(size, _LARGEST_MESSAGE)) if len(prefix) == 4 else b""
+            place = Place(source, offset=offset)
+            if len(data) < size or len(prefix) < 4:
+                yield Unread(place, len(prefix) + len(data), torn=size <= _LARGEST_MESSAGE)
+                return
+            advance(4 + size)
+            offset += 4 + size
+            try:
+                yield protobuf.request(data), place
+            except ValueError:
+                yield Unread(place, 4 + size, torn=False)
+    except _DAMAGED:
+        _tell_damaged(copy, source)
+
+
+def _request(data: bytes, source: str) -> dict[str, Any]:
+    try:
+        return protobuf.request(data)
+    except ValueError as error:
+        raise EvidenceError(f"{source} is no export: neither JSON nor OTLP") from error
 
 
 def _take_values(copy: Copy, found: Iterable[tuple[Any, Place] | Unread]) -> None:

@@ -154,6 +154,8 @@ def _read_removed(copy: Copy, path: Path) -> None:
 def read_heads(path: Path) -> list[tuple[heads.SignedHead, Place]]:
     """Heads kept elsewhere: a file of head lines, one or more. Raises EvidenceError."""
     try:
+        if path.is_fifo() and not path.is_symlink():  # what a shell makes of <(…) is a link, and does not wait
+            raise EvidenceError(f"{path} is a named pipe, not a file")
         lines = _split(path.read_bytes())
         found = [(heads.parse_line(raw), Place(str(path), index + 1)) for index, raw in enumerate(lines)]
     except OSError as error:
