@@ -227,6 +227,7 @@ def make_issuers(tables: Iterable[IssuerTable], ring: KeyRing, tell: Callable[..
 def _loaded(keys: FileKeys) -> FileKeys:
     try:
         keys.load()
-    except KeySourceError as error:
-        raise KeySourceError(f"{keys.name}: {error}") from error
+    except Exception as error:  # whatever a file holds, the app starts
+        why = str(error) if isinstance(error, KeySourceError) else f"cannot be used ({type(error).__name__})"
+        raise KeySourceError(f"{keys.name}: {why}") from error
     return keys

@@ -70,7 +70,7 @@ _NAMED_EDWARDS: dict[str, type[Ed25519PublicKey] | type[Ed448PublicKey]] = {
     "Ed448": Ed448PublicKey,
 }
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
-_UNREADABLE = (UnsupportedAlgorithm, ValueError, TypeError, KeyError, IndexError, OverflowError)
+_UNREADABLE = (UnsupportedAlgorithm, x509.InvalidVersion, ValueError, TypeError, KeyError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,15 @@ Invariants, for every `KeySource`:
 - ``keys`` is replaced as a whole, by one thread, and only by a set in which there is a usable key; an
   answer without a change keeps the very object, so that a verified result can be tied to it.
 - A failed reading keeps the old keys for `MAX_STALE` seconds at most, then there are none.
-- Between two readings lie at least ``interval`` seconds, however many tokens name unknown keys.
+- Tokens that name unknown keys cause one reading in ``interval`` seconds, however many they are. What
+  is read by age or at the start does not count: a key that is new just then is found at once.
 - Nothing that a token says has an influence on what is read, only on when (but see `remote.PemPerKey`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -62,7 +64,8 @@ class KeySource(ABC):
         self._max_stale = max_stale
         self._retry = retry
         self._failures = 0
-        self._fresh = self._tried = self._begun = time.monotonic()
+        self._fresh = self._begun = time.monotonic()
+        self._asked = -math.inf
         self._wanted = False
         self._closed = False
         self._wake = threading.Event()
@@ -70,8 +73,8 @@ class KeySource(ABC):
 
     @property
     def promising(self) -> bool:
-        """Whether a reading has begun so recently that its end is worth waiting for."""
-        return self.refreshing and time.monotonic() - self._begun < PATIENCE
+        """Whether a reading is worth waiting for: it has just begun, and the one before it did not fail."""
+        return self.refreshing and self._failures == 0 and time.monotonic() - self._begun < PATIENCE
 
     @abstractmethod
     def _read(self) -> tuple[KeySet | None, float]:
@@ -113,7 +116,7 @@ class KeySource(ABC):
         if not self._wanted and not self._closed:
             self._wanted = True
             now = time.monotonic()
-            if now - self._tried >= self._interval:
+            if now - self._asked >= self._interval:
                 self._begun = now
                 self.refreshing = True
             self._wake.set()
@@ -123,7 +126,7 @@ class KeySource(ABC):
         while not self._closed:
             due = time.monotonic() + self._attempt()
             while not self._closed:
-                at = min(due, self._tried + self._interval) if self._wanted else due
+                at = min(due, self._asked + self._interval) if self._wanted else due
                 if (rest := at - time.monotonic()) <= 0:
                     break
                 wake.wait(rest)
@@ -131,8 +134,10 @@ class KeySource(ABC):
 
     def _attempt(self) -> float:
         """One reading; the seconds until the next."""
-        self._wanted = False
-        self._tried = self._begun = time.monotonic()
+        self._begun = time.monotonic()
+        if self._wanted:
+            self._asked = self._begun
+            self._wanted = False
         self.refreshing = True
         try:
             keys, due = self._read()
@@ -142,7 +147,8 @@ class KeySource(ABC):
             self.keys = keys or self.keys
             self._fresh = time.monotonic()
             self._failures = 0
-        self.refreshing = False
+        # A key that was wanted meanwhile may be newer than this answer.
+        self.refreshing = self._wanted and time.monotonic() - self._asked >= self._interval
         self._answered.set()
         return due
 

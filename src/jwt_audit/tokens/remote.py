@@ -117,8 +117,6 @@ class PemPerKey(UrlKeys):
             wanted = [name for name, _ in self._wants.most_common(1)]
             self._wants.clear()
         names = wanted or list(self._pems)
-        if not names:
-            self._tried -= self._interval  # nothing was asked, so the first name need not wait
         found = {name: pem for name in names if (pem := self._pem(name)) is not None}
         pems = {**self._pems, **found} if wanted else found
         pems = dict(list(pems.items())[-MAX_NAMED:])

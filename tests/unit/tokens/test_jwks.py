@@ -57,6 +57,12 @@ def test_its_own_alg_binds_a_key(algorithm: str, alg: str, expected: set[str]) -
     assert only(jwks(signing_key(algorithm).jwk("k", alg=alg))).algorithms == expected
 
 
+def of_version_two(certificate: bytes) -> bytes:
+    """A certificate of a version that is none, by a byte of its own: one that cryptography refuses in its own way."""
+    at = certificate.index(b"\xa0\x03\x02\x01\x02")
+    return certificate[: at + 4] + b"\x01" + certificate[at + 5 :]
+
+
 def entries() -> dict[str, Any]:
     """Entries that must be left out, by why."""
     good = signing_key().jwk("k")
@@ -87,6 +93,11 @@ def entries() -> dict[str, Any]:
         "unknown curve": {"kty": "EC", "crv": "P-192", "x": "AA", "y": "AA"},
         "key agreement": {"kty": "OKP", "crv": "X25519", "x": b64(b"\1" * 32)},
         "broken certificate": {"kty": "RSA", "kid": "k", "x5c": ["AAAA"]},
+        "certificate of no version": {
+            "kty": "RSA",
+            "kid": "k",
+            "x5c": [base64.b64encode(of_version_two(signing_key().certificate)).decode()],
+        },
         "certificates that are none": {"kty": "RSA", "kid": "k", "x5c": {}},
     }
 
