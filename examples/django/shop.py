@@ -74,10 +74,10 @@ class Orders(APIView):  # type: ignore[misc]
 
 class Order(APIView):  # type: ignore[misc]
     def get_authenticators(self) -> list[Any]:
-        return [] if self.request.method == "GET" else list(super().get_authenticators())
+        return [] if self.request.method in ("GET", "HEAD") else list(super().get_authenticators())
 
     def get_permissions(self) -> list[Any]:
-        return [AllowAny() if self.request.method == "GET" else IsAuthenticated()]
+        return [AllowAny() if self.request.method in ("GET", "HEAD") else IsAuthenticated()]
 
     def get(self, _: Request, order_id: int) -> Response:
         with tracer.start_as_current_span("load order"):

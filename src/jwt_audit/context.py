@@ -49,6 +49,7 @@ class Request:
         "client",
         "clock",
         "error_type",
+        "handled",
         "headers",
         "id",
         "identity",
@@ -97,6 +98,8 @@ class Request:
         self.status = 0
         """The response's status code; 0 while none was started."""
         self.error_type: str | None = None
+        self.handled: str | None = None
+        """The last exception that a framework has answered for; the ``error_type`` if the answer is a 5xx."""
         self.annotations: dict[str, Value] = {}
         self.phase = Phase.OPEN
         self.recorded: tuple[str, ...] = ()

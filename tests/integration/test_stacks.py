@@ -40,6 +40,8 @@ class Stack:
     requests: int = 80
     pipelines: bool = True
     client: str = "127.0.0.1"
+    below: str = ""
+    """The prefix of the app's paths."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,6 +55,11 @@ def raw(app: str, command: Sequence[str], **more: Any) -> Stack:
 
 def proxied(*command: str) -> dict[str, Any]:
     return {"command": (*UVICORN, *command), "client": FORWARDED}
+
+
+def mounted(below: str, route: str) -> Stack:
+    path, route = f"{below}/orders/1", f"{below}{route}"
+    return Stack(APPS, "mounted:app", path=path, route=route, below=below, **proxied())
 
 
 FLASK, FASTAPI, DJANGO = "/orders/<int:order_id>", "/orders/{order_id}", "/orders/<int:order_id>"
@@ -94,10 +101,8 @@ STACKS = {
         environment={"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "fastapi,starlette,asgi"},
         **proxied(),
     ),
-    "fastapi-included": Stack(APPS, "mounted:app", path="/v2/orders/1", route="/v2/orders/{order_id}", **proxied()),
-    "flask-in-fastapi": Stack(
-        APPS, "mounted:app", path="/legacy/orders/1", route="/legacy/orders/<int:order_id>", **proxied()
-    ),
+    "fastapi-included": mounted("/v2", FASTAPI),
+    "flask-in-fastapi": mounted("/legacy", FLASK),
 }
 
 
@@ -181,11 +186,14 @@ def piped(stack: Stack, port: int, sent: dict[str, Asked]) -> None:
     assert exchange(port, whole).count(b"HTTP/1.1 200") == len(sent)
 
 
-def arrived(served: Served, count: int) -> bool:
-    """Whether so many requests have their record, their span and their log record at the receiver."""
+def arrived(served: Served, count: int, last: str) -> bool:
+    """Whether the receiver has the spans, log records and records of so many requests, and the last one's record."""
     wanted = {"audit": b'"http.request"', "traces": b'"load order"', "logs": b"loaded order"}
-    files = [(served.root / "sink" / f"{name}.jsonl", word) for name, word in wanted.items()]
-    return all(path.exists() and path.read_bytes().count(word) >= count for path, word in files)
+    files = {name: served.root / "sink" / f"{name}.jsonl" for name in wanted}
+    if not all(path.exists() for path in files.values()):
+        return False
+    held = {name: path.read_bytes() for name, path in files.items()}
+    return all(held[name].count(word) >= count for name, word in wanted.items()) and last.encode() in held["audit"]
 
 
 def told(served: Served, names: set[str]) -> tuple[dict[str, list[Item]], dict[str, list[Item]], dict[str, list[Item]]]:
@@ -212,7 +220,8 @@ def test_each_request_is_its_own(name: str, tmp_path: Path) -> None:
 
     On the server span where the stack has one, on the span and the log record of the handler, and on the
     audit record, of which there is exactly one, with route, peer and client. What is expired or forged has
-    its reason and names nobody. No token is in any output, in which the same search finds a planted word.
+    its reason and names nobody; a handler that raises leaves its exception. No token is in any output, in
+    which the same search finds a planted word.
     """
     stack = STACKS[name]
     sent = {f"p-{number}": asked(number, f"p-{number}") for number in range(stack.requests)}
@@ -232,10 +241,11 @@ def test_each_request_is_its_own(name: str, tmp_path: Path) -> None:
         together(stack, served.port, sent)
         if queue:
             piped(stack, served.port, queue)
-        everyone = sent | queue
-        served.wait(lambda: arrived(served, len(everyone)))
+        broken, everyone = served.ask(f"{stack.below}/boom", asked(0, "boom").token), sent | queue
+        served.wait(lambda: arrived(served, len(everyone), broken.id))
         served.stop()
         records, spans, logs = told(served, set(everyone))
+        (failure,) = records.pop(broken.id)
         everything = served.everything()
 
     assert {one: len(found) for one, found in records.items()} == dict.fromkeys(everyone, 1)
@@ -251,6 +261,11 @@ def test_each_request_is_its_own(name: str, tmp_path: Path) -> None:
         assert kinds[2] == stack.server_span, (one, kinds)
         assert [item for item in spans[one] if item.form["name"] == "load order"]
         assert [item for item in logs[one] if "loaded order" in str(item.form["body"])]
+
+    shown = failure.attributes
+    assert (broken.status, shown["http.response.status_code"], shown["audit.outcome"]) == (500, "500", "failure")
+    assert (shown["error.type"], shown["audit.actor.id"]) == ("RuntimeError", "boom")
+    assert shown.get("http.route") == (f"{stack.below}/boom" if stack.route else None)
 
     assert CANARY.encode() in everything
     assert b"eyJhbGciOi" not in everything, "the beginning of every token here"

@@ -33,5 +33,11 @@ def read_order(order_id: int) -> dict[str, Any]:
     return {"id": order_id}
 
 
+@legacy.get("/boom")
+@router.get("/boom")
+def boom() -> dict[str, Any]:
+    raise RuntimeError("the shop is on fire")
+
+
 app.include_router(router, prefix="/v2")
 app.mount("/legacy", WSGIMiddleware(legacy))  # type: ignore[arg-type]  # each has its own type of a scope

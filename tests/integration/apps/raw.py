@@ -25,6 +25,8 @@ def load(name: str) -> Any:
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     name = environ["HTTP_X_REQUEST_ID"]
+    if environ["PATH_INFO"] == "/boom":
+        raise RuntimeError("the shop is on fire")
     with load(name):
         time.sleep(0.005)
         log.info("loaded order", extra={"asked.by": name})
@@ -36,6 +38,8 @@ async def asgi(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])  # as an app does that has no lifespan
     name = dict(scope["headers"])[b"x-request-id"].decode()
+    if scope["path"] == "/boom":
+        raise RuntimeError("the shop is on fire")
     with load(name):
         await asyncio.sleep(0.005)
         log.info("loaded order", extra={"asked.by": name})

@@ -8,7 +8,7 @@ import inspect
 import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
@@ -16,6 +16,7 @@ from wsgiref.simple_server import WSGIServer
 import bottle
 import falcon
 import falcon.asgi
+import flask
 import pytest
 import quart
 from starlette.applications import Starlette
@@ -84,7 +85,9 @@ def ask_wsgi(app: Any, path: str = "/", script: str = "") -> Request:
     seen.clear()
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": script, "PATH_INFO": path, "QUERY_STRING": ""}
     environ |= {"SERVER_NAME": "shop", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "REMOTE_ADDR": "192.0.2.7"}
-    body = app(environ | {"wsgi.url_scheme": "http", "wsgi.errors": None, "wsgi.input": BytesIO()}, lambda *_: None)
+    body = app(
+        environ | {"wsgi.url_scheme": "http", "wsgi.errors": StringIO(), "wsgi.input": BytesIO()}, lambda *_: None
+    )
     try:
         b"".join(body)
     finally:
@@ -200,6 +203,10 @@ bottled, outer_bottle = bottle_app(), bottle.Bottle()
 outer_bottle.mount("/shop/", bottle_app())
 
 
+class BoomError(Exception):
+    pass
+
+
 class Resource:
     def on_get(self, request: Any, response: Any, order_id: int) -> None:
         handled()
@@ -210,12 +217,47 @@ class AsyncResource:
         handled()
 
 
+class Broken:
+    def on_get(self, request: Any, response: Any) -> None:
+        handled()
+        raise BoomError
+
+
+class AsyncBroken:
+    async def on_get(self, request: Any, response: Any) -> None:
+        handled()
+        raise BoomError
+
+
 falconed = falcon.App()
+falconed.add_route("/boom", Broken())
 falconed.add_route("/orders/{order_id:int}", Resource())
 async_falconed = falcon.asgi.App()
+async_falconed.add_route("/boom", AsyncBroken())
 async_falconed.add_route("/orders/{order_id:int}", AsyncResource())
 
 quarted = quart.Quart(__name__)
+
+
+flasked = flask.Flask(__name__)
+
+
+@flasked.get("/boom")
+def flask_boom() -> str:
+    handled()
+    raise BoomError
+
+
+@flasked.get("/gone")
+def flask_gone() -> str:
+    handled()
+    flask.abort(404)
+
+
+@quarted.get("/boom")
+async def quart_boom() -> str:
+    handled()
+    raise BoomError
 
 
 @quarted.get("/orders/<int:order_id>")
@@ -296,3 +338,26 @@ def test_a_route_is_nobody_elses() -> None:
     thread.start()
     thread.join()
     assert ask_wsgi(places.audited(wsgi)).route is None
+
+
+# Failures
+
+
+@pytest.mark.parametrize("app", [flasked, falconed])
+def test_the_exception_that_a_wsgi_framework_answers_for(app: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """No boundary sees it, and there is no span; its name is known all the same."""
+    request = ask_wsgi(app, "/boom")
+    assert (request.status, request.handled) == (500, f"{__name__}.BoomError")
+
+
+@pytest.mark.parametrize("app", [quarted, async_falconed])
+def test_the_exception_that_an_asgi_framework_answers_for(app: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """The same."""
+    request = ask_asgi(app, "/boom")
+    assert (request.status, request.handled) == (500, f"{__name__}.BoomError")
+
+
+def test_an_answer_that_is_no_failure_of_the_server_has_none() -> None:
+    """A 404 is raised too, and is no error of the app's."""
+    request = ask_wsgi(flasked, "/gone")
+    assert (request.status, request.error_type) == (404, None)

@@ -168,12 +168,16 @@ def error_name(error: BaseException) -> str:
 
 
 def note_error(request: Request) -> None:
-    """With a 5xx, the exception behind it: the one being handled, else what the server span recorded."""
+    """With a 5xx, the exception behind it: the one being handled, else the last that the framework has
+    answered for, else what the server span recorded."""
     if request.status < 500 or request.error_type is not None:
         return
     error = sys.exc_info()[1]
     if error is not None:
         request.error_type = error_name(error)
+        return
+    if request.handled is not None:
+        request.error_type = request.handled
         return
     for event in reversed(getattr(request.span, "events", ()) or ()):
         kind = (event.attributes or {}).get("exception.type")

@@ -7,7 +7,6 @@ the framework or the middleware. The others pass it on. So each of them may be m
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable
 from inspect import iscoroutinefunction
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from . import routes
+from ..waiting import off_loop
+from . import notes
 from .asgi import run_asgi
 from .boundary import failed, guarded, installed
 from .patch import Place, Wrap, put
@@ -29,7 +29,7 @@ else:
 
 def install() -> None:
     """Go in everywhere, now or when a module is imported; one that an app never imports costs nothing."""
-    put((*_SERVERS, *_APPS, *_ROUTES))
+    put((*_SERVERS, *_APPS, *_ROUTES, *_FAILURES))
 
 
 class _Audited(_Proxy):
@@ -115,7 +115,7 @@ def _shut_down(original: Callable[..., Any]) -> Callable[..., Any]:
             # does the same, but not every app has one (Django has none).
             pipeline = installed()
             if pipeline is not None:
-                await asyncio.to_thread(pipeline.settle)
+                await off_loop(pipeline.settle)
 
     return shutdown
 
@@ -173,13 +173,26 @@ _APPS = (
 
 _ROUTE = "records of its requests have no route"
 _ROUTES = (
-    Place("flask.app", "Flask.full_dispatch_request", routes.before(routes.flask), _ROUTE),
-    Place("quart.app", "Quart.full_dispatch_request", routes.before(routes.quart), _ROUTE),
-    Place("django.core.handlers.base", "BaseHandler.resolve_request", routes.after(routes.django), _ROUTE),
-    Place("starlette.routing", "Route.handle", routes.before(routes.starlette), _ROUTE),
-    Place("starlette.routing", "WebSocketRoute.handle", routes.before(routes.starlette), _ROUTE),
-    Place("starlette.routing", "Mount.handle", routes.before(routes.mount), _ROUTE),
-    Place("fastapi.routing", "APIRoute.handle", routes.before(routes.fastapi), _ROUTE),
-    Place("falcon.app", "App._get_responder", routes.after(routes.falcon), _ROUTE),
-    Place("bottle", "Router.match", routes.after(routes.bottle), _ROUTE),
+    Place("flask.app", "Flask.full_dispatch_request", notes.before(notes.flask), _ROUTE),
+    Place("quart.app", "Quart.full_dispatch_request", notes.before(notes.quart), _ROUTE),
+    Place("django.core.handlers.base", "BaseHandler.resolve_request", notes.after(notes.django), _ROUTE),
+    Place("starlette.routing", "Route.handle", notes.before(notes.starlette), _ROUTE),
+    Place("starlette.routing", "WebSocketRoute.handle", notes.before(notes.starlette), _ROUTE),
+    Place("starlette.routing", "Mount.handle", notes.before(notes.mount), _ROUTE),
+    Place("fastapi.routing", "APIRoute.handle", notes.before(notes.fastapi), _ROUTE),
+    Place("falcon.app", "App._get_responder", notes.after(notes.falcon), _ROUTE),
+    Place("bottle", "Router.match", notes.after(notes.bottle), _ROUTE),
+)
+
+
+# The exception behind an answer that says 5xx: most frameworks handle it themselves.
+
+_FAILURE = "records of its failed requests may not say by which exception"
+_FAILURES = (
+    Place("flask.app", "Flask.handle_user_exception", notes.failure(1, "e"), _FAILURE),
+    Place("quart.app", "Quart.handle_user_exception", notes.failure(1, "error"), _FAILURE),
+    Place("django.core.handlers.exception", "response_for_exception", notes.failure(1, "exc"), _FAILURE),
+    Place("rest_framework.views", "APIView.handle_exception", notes.failure(1, "exc"), _FAILURE),
+    Place("falcon.app", "App._handle_exception", notes.failure(3, "ex"), _FAILURE),
+    Place("falcon.asgi.app", "App._handle_exception", notes.failure(3, "ex"), _FAILURE),
 )

@@ -1,7 +1,7 @@
-"""Where each framework says which of its routes a request has matched.
+"""What a framework knows of a request and no boundary sees: its route, the exception behind an answer.
 
-A reader is given the arguments of the framework's own call (and its result, where it has to be
-`after` it), and returns the template, never the path that matched it; None where there is none.
+A reader of routes is given the arguments of the framework's own call (and its result, where it has to
+be `after` it), and returns the template, never the path that matched it; None where there is none.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from jwt_audit.attributes import text
 from jwt_audit.context import Phase, current_request
 
-from .boundary import guarded
+from .boundary import error_name, guarded
 from .patch import Wrap
 
 _MOUNTED = "jwt_audit.mounted"
@@ -26,7 +26,7 @@ def before(read: Callable[..., str | None]) -> Wrap:
     def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
-            guarded("reading a route", _note, read, *args)
+            guarded("reading a route", _route, read, *args)
             return original(*args, **kwargs)
 
         return call
@@ -41,7 +41,7 @@ def after(read: Callable[..., str | None]) -> Wrap:
         @functools.wraps(original)
         def call(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
-            guarded("reading a route", _note, read, result, *args)
+            guarded("reading a route", _route, read, result, *args)
             return result
 
         return call
@@ -49,7 +49,27 @@ def after(read: Callable[..., str | None]) -> Wrap:
     return wrap
 
 
-def _note(read: Callable[..., str | None], *args: Any) -> None:
+def failure(at: int, name: str) -> Wrap:
+    """Note the exception that a framework is about to answer for; which argument it is, by position or name."""
+
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            guarded("reading a failure", _failure, args[at] if at < len(args) else kwargs.get(name))
+            return original(*args, **kwargs)
+
+        return call
+
+    return wrap
+
+
+def _failure(error: Any) -> None:
+    request = current_request()
+    if isinstance(error, Exception) and request is not None and request.phase is Phase.OPEN:
+        request.handled = error_name(error)
+
+
+def _route(read: Callable[..., str | None], *args: Any) -> None:
     request = current_request()
     if request is not None and request.phase is Phase.OPEN:
         route = read(*args)
