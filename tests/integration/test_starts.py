@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from support.issuer import claims, signing_key
-from support.served import Answer, Served, serving
+from support.served import BIN, SECONDS, Answer, Served, serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-FASTAPI, FLASK, DJANGO = (EXAMPLES / name for name in ("fastapi", "flask", "django"))
+APPS = Path(__file__).parent / "apps"
+FASTAPI, FLASK = EXAMPLES / "fastapi", EXAMPLES / "flask"
 UVICORN = ("uvicorn", "{app}", "--port", "{port}")
 GUNICORN = ("gunicorn", "{app}", "--no-control-socket", "-b", "127.0.0.1:{port}")
 
@@ -107,3 +110,14 @@ def test_what_is_turned_off_does_nothing(tmp_path: Path, setting: dict[str, str]
         assert served.items("audit") == []
         assert not (tmp_path / "spool").exists()
         assert "jwt-audit" not in (tmp_path / "app.log").read_text("utf-8")
+
+
+@pytest.mark.parametrize("app", ["raw:asgi", "mounted:app"])
+def test_uvicorn_ends_with_all_that_it_recorded_signed(tmp_path: Path, app: str) -> None:
+    """It dies of SIGTERM without exit handlers, whether the app has a lifespan or not."""
+    with serving(tmp_path, APPS, app, UVICORN) as served:
+        served.ask("/nowhere")
+        served.stop()
+        line = [str(BIN / "jwt-audit"), "verify", "--json", str(tmp_path / "spool")]
+        totals = json.loads(subprocess.run(line, capture_output=True, timeout=SECONDS).stdout)["totals"]
+    assert (totals["records"] >= 2, totals["open_tail"]) == (True, 0)
