@@ -12,8 +12,10 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
+from typing import Any
 
 from . import attributes as attr
+from .anyvalue import wrap
 from .attributes import Value
 from .privacy import OPEN, Kind, Policy, Privacy
 
@@ -164,6 +166,12 @@ class Identity:
         if self.fingerprint is not None:
             found[attr.JWT_FINGERPRINT] = self.fingerprint
         return MappingProxyType(found)
+
+    @cached_property
+    def form(self) -> Mapping[str, Any]:
+        """`audit`, and who the actor is, as it stands in a record's canonical bytes."""
+        found = {**self.audit, attr.ACTOR_ID: self.actor_id, attr.ACTOR_TYPE: self.actor.value}
+        return MappingProxyType({name: wrap(value) for name, value in found.items()})
 
     def _known(self, policy: Policy) -> dict[str, Value]:
         """Status and, of a verified token, who it is, as a policy shows it."""

@@ -143,8 +143,8 @@ class Recorder:
         not take it (full, gone, closed): the record is then counted as lost. With ``last_resort`` it
         draws on the reserve.
         """
-        if attr.RECORD_ID not in record.attributes:  # a record that is tried again keeps its id
-            record.attributes[attr.RECORD_ID] = self._new_id()
+        if record.get(attr.RECORD_ID) is None:  # a record that is tried again keeps its id
+            record.update({attr.RECORD_ID: self._new_id()})
         with self._lock:
             try:
                 if self._closed:
@@ -197,7 +197,7 @@ class Recorder:
             self._begun.set()
         if pending == TICK_RECORDS:
             self._tick.set()
-        return Receipt(str(record.attributes[attr.RECORD_ID]), position.hash, position.stream_id, position.number)
+        return Receipt(str(record.get(attr.RECORD_ID)), position.hash, position.stream_id, position.number)
 
     def _own(self, event: str, attributes: Mapping[str, Value], body: str, now: int) -> Record:
         return system_record(event, now=now, attributes={attr.RECORD_ID: self._new_id(), **attributes}, body=body)
@@ -241,7 +241,7 @@ class Recorder:
 
     def _tell_lost(self, last_resort: bool) -> None:
         record = self._losses.record(self._now())
-        record.attributes[attr.RECORD_ID] = self._new_id()
+        record.update({attr.RECORD_ID: self._new_id()})
         self._write(record, last_resort)
         self._losses = Losses()
 

@@ -10,10 +10,10 @@ from uuid import UUID
 import orjson
 
 from jwt_audit import attributes as attr
+from jwt_audit.anyvalue import wrap
 from jwt_audit.attributes import Value
 from jwt_audit.context import Request
 from jwt_audit.evidence import chain, heads
-from jwt_audit.evidence.canonical import wrap
 from jwt_audit.evidence.heads import SignedHead
 from jwt_audit.evidence.record import Record, request_record, system_record
 from jwt_audit.evidence.signing import Signer

@@ -14,11 +14,11 @@ import click
 import orjson
 
 from .. import attributes as attr
+from ..anyvalue import wrap
 from ..attributes import Value
 from ..config import PREFIX, Config, load
 from ..diagnostics import tell
 from ..errors import KeySourceError
-from ..evidence.canonical import wrap
 from ..evidence.record import system_record
 from ..evidence.signing import Signer
 from ..recorder import Recorder

@@ -10,6 +10,7 @@ import hashlib
 from typing import NamedTuple
 
 from .. import attributes as attr
+from ..attributes import Value
 from .canonical import canonical
 from .record import Record
 
@@ -34,13 +35,12 @@ def link(record: Record, last: Position, *, now: int, end: bool = False) -> tupl
     ``now`` is nanoseconds since the epoch; where the clock has gone back, the previous record's time
     of observation stands instead. Raises RecordError, and then the stream has not moved.
     """
-    attributes = record.attributes
-    attributes[attr.STREAM_ID] = last.stream_id
-    attributes[attr.NUMBER] = last.number + 1
+    place: dict[str, Value] = {attr.STREAM_ID: last.stream_id, attr.NUMBER: last.number + 1}
     if last.number:
-        attributes[attr.PREVIOUS_HASH] = last.hash
+        place[attr.PREVIOUS_HASH] = last.hash
     if end:
-        attributes[attr.END] = True
+        place[attr.END] = True
+    record.update(place)
     record.observed_timestamp = max(now, last.observed)
     record.timestamp = min(record.timestamp, record.observed_timestamp)
     data = canonical(record)

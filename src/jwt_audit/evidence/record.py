@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 from .. import attributes as attr
+from ..anyvalue import unwrap, wrap
 from ..attributes import Value
 from ..context import Request
 
@@ -28,21 +30,82 @@ _ACTIONS = {
 }
 
 
-@dataclass(slots=True)
 class Record:
     """One audit record. Times are nanoseconds since the epoch; trace ids lowercase hex, None when unset.
 
     ``timestamp`` is when the action occurred, ``observed_timestamp`` when it was recorded, 0 until
     then. The recorder sets the latter, and ``audit.record.id`` and ``audit.sequence.*``.
+
+    The attributes are kept as values or, `formed`, in the form that they have in canonical bytes,
+    most of which a request's record shares with others; whoever asks for `attributes` finds the values.
     """
 
-    event_name: str
-    timestamp: int
-    attributes: dict[str, Value]
-    body: str | None = None
-    trace_id: str | None = None
-    span_id: str | None = None
-    observed_timestamp: int = 0
+    __slots__ = ("_form", "_plain", "body", "event_name", "observed_timestamp", "span_id", "timestamp", "trace_id")
+
+    def __init__(
+        self,
+        event_name: str,
+        timestamp: int,
+        attributes: dict[str, Value],
+        body: str | None = None,
+        trace_id: str | None = None,
+        span_id: str | None = None,
+        observed_timestamp: int = 0,
+    ) -> None:
+        self.event_name = event_name
+        self.timestamp = timestamp
+        self._plain = attributes
+        self._form: dict[str, Any] | None = None
+        self.body = body
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.observed_timestamp = observed_timestamp
+
+    @classmethod
+    def formed(cls, event_name: str, timestamp: int, form: dict[str, Any], body: str) -> Record:
+        """A record of attributes that are in the form of `anyvalue` already; ``form`` is its own from here on."""
+        record = cls(event_name, timestamp, {}, body)
+        record._form = form
+        return record
+
+    @property
+    def attributes(self) -> dict[str, Value]:
+        """The attributes' values; they may be changed."""
+        if self._form is not None:
+            self._plain, self._form = {name: unwrap(value) for name, value in self._form.items()}, None
+        return self._plain
+
+    def get(self, name: str) -> Value | None:
+        """One attribute's value, None where there is none."""
+        if self._form is None:
+            return self._plain.get(name)
+        return unwrap(self._form[name]) if name in self._form else None
+
+    def update(self, attributes: Mapping[str, Value]) -> None:
+        """Set these attributes."""
+        if self._form is None:
+            self._plain.update(attributes)
+            return
+        for name, value in attributes.items():
+            self._form[name] = wrap(value)
+
+    def form(self) -> dict[str, Any]:
+        """All attributes in the form of `anyvalue`. Raises RecordError for a value that has none."""
+        return {name: wrap(value) for name, value in self._plain.items()} if self._form is None else self._form
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Record):
+            return NotImplemented
+        return self._key() == other._key()
+
+    __hash__ = None  # type: ignore[assignment]  # it can be changed
+
+    def __repr__(self) -> str:
+        return f"Record{self._key()}"
+
+    def _key(self) -> tuple[Any, ...]:
+        ids = (self.trace_id, self.span_id)
+        return (self.event_name, self.timestamp, self.attributes, self.body, *ids, self.observed_timestamp)
 
 
 def request_record(request: Request, event: str, *, ended: int, outcome: str | None = None) -> Record:
@@ -51,46 +114,66 @@ def request_record(request: Request, event: str, *, ended: int, outcome: str | N
     Outcome: success below 400, failure from there on, as ``outcome`` says where it is given
     (``unknown`` for an aborted response).
     """
-    identity = request.identity
-    status = request.status
-    action = "CONNECT" if request.kind == "websocket" else _ACTIONS.get(request.method, request.method or "UNKNOWN")
-    found: dict[str, Value] = dict(identity.audit)
-    found.update(request.annotations)
-    found[attr.ACTOR_ID] = identity.actor_id
-    found[attr.ACTOR_TYPE] = identity.actor.value
-    found.setdefault(attr.ACTION, action)
-    found.setdefault(attr.TARGET_ID, request.path)
-    found.setdefault(attr.TARGET_TYPE, "http.endpoint")
-    found[attr.SCHEMA_VERSION] = SCHEMA_VERSION
-    found[attr.HTTP_METHOD] = request.method
-    found[attr.URL_PATH] = request.path
-    found[attr.REQUEST_ID] = request.id
-    found[attr.REQUEST_DURATION] = max(0, ended - request.clock) // 1000
-    found[attr.TRACE_FLAGS] = request.trace_flags
+    method, path, status = request.method, request.path, request.status
+    identity = request.identity.form
+    taken = max(0, ended - request.clock)
+    form: dict[str, Any] = {**identity, **_of_method(request.kind, method)}
+    form[attr.TARGET_ID] = form[attr.URL_PATH] = {"stringValue": path}
+    if request.annotations:
+        form.update({name: wrap(value) for name, value in request.annotations.items() if name not in _OURS})
+    form.update(_of_status(status, outcome))
+    form[attr.REQUEST_ID] = {"stringValue": request.id}
+    form[attr.REQUEST_DURATION] = {"intValue": str(taken // 1000)}
+    form[attr.TRACE_FLAGS] = {"intValue": str(request.trace_flags)}
+    route, peer = request.route, request.peer
+    client = request.client or peer
+    if client is not None:
+        form.update(_of_client(client))
+    if peer is not None:
+        form[attr.PEER_ADDRESS] = {"stringValue": peer}
+    if route is not None:
+        form[attr.HTTP_ROUTE] = {"stringValue": route}
+    if request.user_agent is not None:
+        form[attr.USER_AGENT] = {"stringValue": request.user_agent}
+    if request.error_type is not None:
+        form[attr.ERROR_TYPE] = {"stringValue": request.error_type}
+    token = identity[attr.JWT_STATUS]["stringValue"]
+    body = f"{method} {route or path} {status or '-'} in {taken // 1_000_000} ms, token {token}"
+    record = Record.formed(event, request.started, form, body)
+    record.trace_id, record.span_id = request.trace_id, request.span_id
+    return record
+
+
+_OURS = frozenset((attr.ACTOR_ID, attr.ACTOR_TYPE, attr.SCHEMA_VERSION, attr.HTTP_METHOD, attr.URL_PATH))
+"""What no annotation replaces, beside what is set after them."""
+
+
+@lru_cache(maxsize=64)
+def _of_method(kind: str, method: str) -> Mapping[str, Any]:
+    action = "CONNECT" if kind == "websocket" else _ACTIONS.get(method, method or "UNKNOWN")
+    fixed = {attr.SCHEMA_VERSION: SCHEMA_VERSION, attr.HTTP_METHOD: method}
+    return _form({attr.ACTION: action, attr.TARGET_TYPE: "http.endpoint", **fixed})
+
+
+@lru_cache(maxsize=256)
+def _of_status(status: int, outcome: str | None) -> Mapping[str, Any]:
     if outcome is None:
         outcome = "success" if 0 < status < 400 else "failure" if status else "unknown"
-    found[attr.OUTCOME] = outcome
+    found: dict[str, Value] = {attr.OUTCOME: outcome}
     if status:
         found[attr.HTTP_STATUS] = status
         if status in (401, 403):
             found[attr.DECISION] = "denied"
-    if request.route is not None:
-        found[attr.HTTP_ROUTE] = request.route
-    client = request.client or request.peer
-    if client is not None:
-        found[attr.CLIENT_ADDRESS] = client
-        found[attr.SOURCE_ID] = client
-        found[attr.SOURCE_TYPE] = address_type(client)
-    if request.peer is not None:
-        found[attr.PEER_ADDRESS] = request.peer
-    if request.user_agent is not None:
-        found[attr.USER_AGENT] = request.user_agent
-    if request.error_type is not None:
-        found[attr.ERROR_TYPE] = request.error_type
-    where = request.route or request.path
-    milliseconds = max(0, ended - request.clock) // 1_000_000
-    body = f"{request.method} {where} {status or '-'} in {milliseconds} ms, token {identity.status.value}"
-    return Record(event, request.started, found, body, request.trace_id, request.span_id)
+    return _form(found)
+
+
+@lru_cache(maxsize=1024)
+def _of_client(address: str) -> Mapping[str, Any]:
+    return _form({attr.CLIENT_ADDRESS: address, attr.SOURCE_ID: address, attr.SOURCE_TYPE: address_type(address)})
+
+
+def _form(attributes: Mapping[str, Value]) -> Mapping[str, Any]:
+    return {name: wrap(value) for name, value in attributes.items()}
 
 
 def system_record(event: str, *, now: int, attributes: Mapping[str, Value], body: str) -> Record:
@@ -108,16 +191,7 @@ def system_record(event: str, *, now: int, attributes: Mapping[str, Value], body
 
 def address_type(address: str) -> str:
     """``ipv4``, ``ipv6`` or ``hostname`` (the draft's words for ``audit.source.type``)."""
-    known = _address_types.get(address)
-    if known is None:
-        try:
-            known = f"ipv{ipaddress.ip_address(address).version}"
-        except ValueError:
-            known = "hostname"
-        if len(_address_types) >= 1024:
-            _address_types.clear()
-        _address_types[address] = known
-    return known
-
-
-_address_types: dict[str, str] = {}
+    try:
+        return f"ipv{ipaddress.ip_address(address).version}"
+    except ValueError:
+        return "hostname"

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwt_audit import attributes as attr
+from jwt_audit.anyvalue import unwrap, wrap
 from jwt_audit.attributes import Value
 from jwt_audit.errors import RecordError
-from jwt_audit.evidence.canonical import MAX_BYTES, canonical, is_integrity, load, parse, unwrap, wrap
+from jwt_audit.evidence.canonical import MAX_BYTES, canonical, is_integrity, load, parse
 from jwt_audit.evidence.record import Record
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)

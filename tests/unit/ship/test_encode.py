@@ -14,9 +14,10 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from jwt_audit import attributes as attr
+from jwt_audit.anyvalue import wrap
 from jwt_audit.errors import RecordError
 from jwt_audit.evidence import heads
-from jwt_audit.evidence.canonical import canonical, wrap
+from jwt_audit.evidence.canonical import canonical
 from jwt_audit.evidence.chain import record_hash
 from jwt_audit.evidence.record import Record
 from jwt_audit.ship.encode import (

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 
 from jwt_audit import attributes as attr
+from jwt_audit.anyvalue import wrap
 from jwt_audit.attributes import Value, bounded
 from jwt_audit.config import PREFIX, Config
 from jwt_audit.diagnostics import tell
 from jwt_audit.errors import KeySourceError
-from jwt_audit.evidence.canonical import wrap
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.identity import Identity
 from jwt_audit.observation import Observation
