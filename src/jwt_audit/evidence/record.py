@@ -79,7 +79,8 @@ class Record:
         """One attribute's value, None where there is none."""
         if self._form is None:
             return self._plain.get(name)
-        return unwrap(self._form[name]) if name in self._form else None
+        found = self._form.get(name)
+        return None if found is None else found.get("stringValue") or unwrap(found)
 
     def update(self, attributes: Mapping[str, Value]) -> None:
         """Set these attributes."""
@@ -87,7 +88,7 @@ class Record:
             self._plain.update(attributes)
             return
         for name, value in attributes.items():
-            self._form[name] = wrap(value)
+            self._form[name] = {"stringValue": value} if type(value) is str else wrap(value)
 
     def form(self) -> dict[str, Any]:
         """All attributes in the form of `anyvalue`. Raises RecordError for a value that has none."""

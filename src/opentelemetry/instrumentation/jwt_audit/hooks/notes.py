@@ -79,9 +79,16 @@ def _route(read: Callable[..., str | None], *args: Any) -> None:
 
 def flask(*_: Any) -> str | None:
     """The rule, below the prefix at which a server or a dispatcher serves the app."""
+    request = _flask_request()()
+    return _of_werkzeug(request.url_rule, request.environ.get("SCRIPT_NAME"))
+
+
+@functools.cache
+def _flask_request() -> Callable[[], Any]:
+    """What gives the request itself: each look through Flask's proxy of it costs as much as all that is done here."""
     from flask import request
 
-    return _of_werkzeug(request.url_rule, request.environ.get("SCRIPT_NAME"))
+    return request._get_current_object  # type: ignore[attr-defined, no-any-return]
 
 
 def quart(*_: Any) -> str | None:

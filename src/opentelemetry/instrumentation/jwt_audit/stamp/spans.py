@@ -27,7 +27,7 @@ class IdentitySpanProcessor(SpanProcessor):
                 return  # of the next request, which has not begun for us yet: nobody else's identity on it
             if request.span is None:
                 adopt(request, span)
-        span.set_attributes(dict(request.identity.telemetry))
+        span.set_attributes(request.identity.telemetry)
 
 
 def _is_message(span: Span) -> bool:
