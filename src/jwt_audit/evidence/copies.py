@@ -39,6 +39,13 @@ class Copy:
             chain = self.chains[stream] = Chain(stream, self.source, self._ids)
         return chain
 
+    def resource(self, stream: str) -> Shown:
+        """What the export shows of a stream's resource."""
+        shown = self.shown.get(stream)
+        if shown is None:
+            shown = self.shown[stream] = Shown()
+        return shown
+
     def offer(self, facts: Facts, digest: str, place: Place) -> Chain:
         """Take an exported record; the chain it went into."""
         chain = self.chain(facts.stream)

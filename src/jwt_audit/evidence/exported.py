@@ -21,7 +21,7 @@ from .copies import Copy
 from .facts import BadRecordError, of, read
 from .streams import Chain
 from .verdict import Kind, Place, Verdict
-from .visible import Shown, contradictions, normal
+from .visible import contradictions, normal
 
 _HEAD_MARK = f'"type":"{heads.TYPE}"'
 
@@ -81,9 +81,7 @@ def _take_record(copy: Copy, record: Exported, payload: bytes, place: Place) -> 
         facts = read(payload)
         chain = copy.offer(facts, digest, place)
         _compare(chain, facts.number, contradictions(orjson.loads(payload), digest, record.fields()), place)
-    shown = copy.shown.get(facts.stream)
-    if shown is None:
-        shown = copy.shown[facts.stream] = Shown()
+    shown = copy.resource(facts.stream)
     if record.resource is not None:
         shown.resource(record.resource, place)
     else:
@@ -111,13 +109,20 @@ def _take_head(copy: Copy, record: Exported, canonical: str, place: Place) -> No
     head = signed.head
     chain = copy.chain(head.stream_id)
     chain.heads.append((signed, place))
-    right = {
-        normal(attr.STREAM_ID): head.stream_id,
-        normal(attr.NUMBER): str(head.number),
-        normal(attr.INTEGRITY_HASH): head.hash,
+    form = {
+        "attributes": {
+            attr.RECORD_ID: {"stringValue": signed.record_id},
+            attr.STREAM_ID: {"stringValue": head.stream_id},
+            attr.NUMBER: {"intValue": str(head.number)},
+        },
+        "body": {"stringValue": signed.body},
+        "event_name": attr.EVENT_HEAD,
+        "observed_timestamp": str(head.time),
+        "timestamp": str(head.time),
     }
-    wrong = [name for name, shown in record.fields() if str(shown) != right.get(normal(name), str(shown))]
-    _compare(chain, head.number, wrong, place)
+    _compare(chain, head.number, contradictions(form, head.hash, record.fields()), place)
+    if record.resource is not None:
+        copy.resource(head.stream_id).resource(record.resource, place)
 
 
 def _take_rebuilt(copy: Copy, record: Exported, place: Place) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import orjson
 
@@ -20,6 +22,7 @@ from .signing import PublicKey, Signer
 
 TYPE = "jwt-audit/head/v1"
 """Inside the signed bytes, so that a head's signature can never serve for anything else."""
+_NAMESPACE = bytes.fromhex("6f0f0d4e5ac15f0b9d0e6a1f2a3c4b5d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +51,31 @@ class Head:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SignedHead:
     """A head, the bytes that were signed and the signature over them."""
 
     head: Head
     data: bytes
     signature: bytes
+
+    @cached_property
+    def record_id(self) -> str:
+        """``audit.record.id`` of the head as it is exported: a UUID of version 5 (RFC 9562) over its line.
+
+        So a head that is sent again has the same one, and no record of a stream has one of that version.
+        """
+        name = _NAMESPACE + self.line
+        digest = bytearray(hashlib.sha1(name, usedforsecurity=False).digest()[:16])
+        digest[6] = digest[6] & 0x0F | 0x50
+        digest[8] = digest[8] & 0x3F | 0x80
+        text = digest.hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    @property
+    def body(self) -> str:
+        """The readable line of the head as it is exported."""
+        return f"head of stream {self.head.stream_id} at record {self.head.number}"
 
     @property
     def signature_text(self) -> str:

@@ -137,7 +137,7 @@ def plain(wrapped: Any) -> Any:
         try:
             return int(value)
         except (ValueError, TypeError, OverflowError):
-            return None
+            return value  # no integer, and so no value that was signed
     if kind in ("arrayValue", "kvlistValue"):
         values = value.get("values") if isinstance(value, dict) else None
         items = values if isinstance(values, list) else []
@@ -186,6 +186,8 @@ class Shown:
             for name, value in signed.items():
                 if name not in shown or not same(value, plain(shown[name])):
                     self._tell(chain, name, place, told)
+            if not same(chain.binding.key.algorithm, plain(shown.get(attr.INTEGRITY_ALGORITHM))):
+                self._tell(chain, attr.INTEGRITY_ALGORITHM, place, told)
         for name, value in signed.items():
             for other, place in self._fields.get(normal(name), {}).values():
                 if not same(value, other):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import struct
-import uuid
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -20,7 +19,6 @@ from .. import attributes as attr
 from ..errors import RecordError
 from ..evidence.heads import SignedHead
 
-_HEAD_NAMESPACE = uuid.UUID("6f0f0d4e-5ac1-5f0b-9d0e-6a1f2a3c4b5d")
 _MAX_REMEMBERED = 8192
 
 # LogRecord: time_unix_nano = 1 and observed_time_unix_nano = 11 (fixed64), flags = 8 (fixed32)
@@ -53,9 +51,9 @@ def head_form(signed: SignedHead) -> dict[str, Any]:
         "event_name": attr.EVENT_HEAD,
         "timestamp": str(head.time),
         "observed_timestamp": str(head.time),
-        "body": {"stringValue": f"head of stream {head.stream_id} at record {head.number}"},
+        "body": {"stringValue": signed.body},
         "attributes": {
-            attr.RECORD_ID: {"stringValue": str(uuid.uuid5(_HEAD_NAMESPACE, signed.line.decode("ascii")))},
+            attr.RECORD_ID: {"stringValue": signed.record_id},
             attr.STREAM_ID: {"stringValue": head.stream_id},
             attr.NUMBER: {"intValue": str(head.number)},
             attr.INTEGRITY_CANONICAL: {"stringValue": signed.data.decode("utf-8")},

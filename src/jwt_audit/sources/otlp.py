@@ -88,7 +88,7 @@ def _text(wrapped: Any) -> str | None:
 def _fields(record: dict[str, Any]) -> Fields:
     """All that a record shows, by name."""
     fields: Fields = [
-        (item["key"], plain(item.get("value"))) for item in record["attributes"] if item["key"] not in _CARRIED
+        (item["key"], plain(item.get("value"))) for item in record.get("attributes", ()) if item["key"] not in _CARRIED
     ]
     fields += [(name, record[name]) for name in _MEMBERS if name in record]
     if "body" in record:
