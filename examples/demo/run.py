@@ -185,6 +185,7 @@ def run(work: Path, start: Any) -> int:
         wait_for(port)
 
     console.rule("requests of alice, bob and carol: good, expired, forged and no tokens")
+    console.print("the audit is given no key: it observes what the apps, unchanged, verify themselves")
     sent = Counter[str]()
     for name, port in apps.items():
         url = f"http://127.0.0.1:{port}"
