@@ -49,6 +49,8 @@ class Observation:
 
     def saw(self, near: Request | None, verification: Verification, claims: object = None) -> None:
         """A library has verified a token, or refused it, in the context of the request ``near`` or of none."""
+        if near is not None and near.judged and near.phase is Phase.OPEN:
+            return  # the usual case with keys of ours: nothing is looked for
         holders = _holders(near, verification.token)
         if not holders:
             return

@@ -164,6 +164,21 @@ def test_a_verdict_of_our_own_stands() -> None:
     assert here.identity.reason is Reason.ISSUER_MISMATCH
 
 
+def test_where_our_own_verdict_stands_nothing_is_looked_for() -> None:
+    """With keys configured, an app that verifies too costs next to nothing."""
+    asked: list[Verification] = []
+
+    def never(seen: Verification) -> None:
+        asked.append(seen)
+
+    here = request(f"Bearer {ALICE}")
+    Observation(never).saw(here, ok(ALICE))
+    assert len(asked) == 1
+    here.judged = True
+    Observation(never).saw(here, ok(ALICE))
+    assert len(asked) == 1
+
+
 def test_a_later_validation_has_the_last_word() -> None:
     """joserfc and Authlib decode first and validate the claims after, also under several policies."""
     here = request(f"Bearer {ALICE}")
