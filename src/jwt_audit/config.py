@@ -21,7 +21,7 @@ import orjson
 from . import values
 from .errors import ConfigError, KeySourceError
 from .issuer_file import read_issuers
-from .issuer_table import IssuerTable, discovery_url
+from .issuer_table import VARIABLES, IssuerTable, discovery_url
 from .privacy import MIN_KEY, OPEN, Policy, Privacy, Pseudonyms, key_in
 from .values import PREFIX as PREFIX
 from .values import WrongValueError
@@ -158,7 +158,7 @@ def _with_issuers(config: Config, problems: list[ConfigError]) -> Config:
         problems.append(ConfigError(f"{PREFIX}{variable}", problem, f"{remedy}; until then no token is verified"))
 
     base = IssuerTable(
-        name="variables",
+        name=VARIABLES,
         leeway=config.leeway,
         subject=config.subject_claim,
         session=config.session_claim,

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from .values import PREFIX
+
+VARIABLES = "variables"
+"""The name of the issuer that the variables describe."""
 BEARER = "bearer"
 """The source of a token in the Authorization header."""
 
@@ -41,6 +45,13 @@ class IssuerTable:
     tenant: bool = False
     audience_header: str | None = None
     broken: bool = False
+
+    @property
+    def setting(self) -> str:
+        """What the operator has to look at where the keys are wrong: the variable, or the table and its entry."""
+        places = ("jwks", "discovery", "public_key", "secret_file")
+        place = next((name for name in places if getattr(self, name) is not None), "")
+        return f"{PREFIX}{place.upper()}" if self.name == VARIABLES else f"{self.name} {place}".strip()
 
     @property
     def label(self) -> str:

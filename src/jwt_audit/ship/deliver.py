@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..values import PREFIX
 from .answers import Action, Answer, Decision, decide
 from .batch import Batch, Item
 from .deadletter import Parked
@@ -61,7 +62,7 @@ class Courier:
         self._observe = observe
         self._wanted = wanted
         self._receiver = endpoint.shown
-        self._trouble = Trouble(endpoint.shown, tell)
+        self._trouble = Trouble(f"{PREFIX}ENDPOINT: {endpoint.shown}", tell)
         self._stopped = threading.Event()
         self._deadline = 0.0
         self._doubts = 0

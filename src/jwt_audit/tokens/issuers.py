@@ -145,16 +145,19 @@ class KeyRing:
         return self._made[name]
 
     def _make(self, table: IssuerTable, wanted: frozenset[str]) -> KeySource:
-        remote: dict[str, Any] = {"suppress": self._suppress, "tell": self._tell, "http_hosts": self._http_hosts}
+        def tell(message: str, **how: Any) -> None:
+            self._tell(f"{table.setting}: {message}", **how)
+
+        remote: dict[str, Any] = {"suppress": self._suppress, "tell": tell, "http_hosts": self._http_hosts}
         if table.secret_file is not None:
-            return _loaded(FileKeys(table.secret_file, partial(parse_secret, wanted=wanted), self._tell))
+            return _loaded(FileKeys(table.secret_file, partial(parse_secret, wanted=wanted), tell))
         if table.public_key is not None:
-            return _loaded(FileKeys(table.public_key, parse_pem, self._tell))
+            return _loaded(FileKeys(table.public_key, parse_pem, tell))
         if table.discovery is not None:
             return DiscoveredKeys(table.discovery, table.issuer or "", **remote)
         jwks = table.jwks or ""
         if "://" not in jwks:
-            return FileKeys(Path(jwks), parse_jwks, self._tell)
+            return FileKeys(Path(jwks), parse_jwks, tell)
         return PemPerKey(jwks, **remote) if "{kid}" in jwks else UrlKeys(jwks, **remote)
 
 
@@ -217,8 +220,7 @@ def make_issuers(tables: Iterable[IssuerTable], ring: KeyRing, tell: Callable[..
                 made.append(make_issuer(table, ring))
             except KeySourceError as error:
                 broken = True
-                where = "" if table.name == "variables" else f"{table.name}: "
-                tell(f"{where}{error}; until then its tokens stay unverified", once=f"keys {table.name}")
+                tell(f"{table.setting}: {error}; until then its tokens stay unverified", once=f"keys {table.name}")
         if broken:
             made.append(_issuer(table, _NoKeys(table.name, tell), ASYMMETRIC | SYMMETRIC))
     return Issuers(made) if made else None

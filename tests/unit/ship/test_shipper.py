@@ -22,6 +22,7 @@ from jwt_audit.ship.http import Endpoint
 from jwt_audit.spool.durable import Lock
 from jwt_audit.spool.segment import segment_name
 from jwt_audit.spool.spool import Cursor, Spool, Stream
+from jwt_audit.values import PREFIX
 from support.receivers import Receiver, Reply, Sent, partial, receiving, records, until
 from support.shipping import Shipping, shipping
 from support.spools import LiveStream, make_stream
@@ -143,8 +144,8 @@ def test_a_wrong_configuration_is_told_once_and_so_is_its_end(tmp_path: Path, re
     with shipping(tmp_path, receiver.url, headers=(("Authorization", "Bearer s3cr3t"),)) as found:
         until(lambda: done(path))
     assert len(found.told) == 2
-    assert found.told[0].startswith(f"{receiver.url} answered 401: check the HEADERS")
-    assert found.told[1] == f"{receiver.url} takes audit records again"
+    assert found.told[0].startswith(f"{PREFIX}ENDPOINT: {receiver.url} answered 401: check the HEADERS")
+    assert found.told[1] == f"{PREFIX}ENDPOINT: {receiver.url} takes audit records again"
     assert "s3cr3t" not in str(found.told)
 
 
