@@ -72,8 +72,15 @@ class Served:
         self.port = free_port()
         self.processes: list[subprocess.Popen[bytes]] = []
 
-    def start(self, directory: Path, app: str, command: Sequence[str], environment: dict[str, str]) -> None:
-        """Start the sink and then the app, and wait for each to listen."""
+    def start(
+        self,
+        directory: Path,
+        app: str,
+        command: Sequence[str],
+        environment: dict[str, str],
+        listens: Path | None = None,
+    ) -> None:
+        """Start the sink and then the app, and wait for each to listen: on its port, or on the socket ``listens``."""
         sink = free_port()
         self._start("sink", ["jwt-audit", "sink", str(self.root / "sink"), "--port", str(sink)], self.root, {})
         self._up(sink)
@@ -89,7 +96,7 @@ class Served:
         }
         line = [part.format(app=app, port=self.port) for part in ("opentelemetry-instrument", *command)]
         self._start("app", line, directory, common | environment)
-        self._up(self.port)
+        self._up(self.port if listens is None else listens)
 
     def _start(self, name: str, line: list[str], cwd: Path, environment: dict[str, str]) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
@@ -99,11 +106,11 @@ class Served:
                 subprocess.Popen(line, cwd=cwd, env=kept | environment, stdout=log, stderr=subprocess.STDOUT)
             )
 
-    def _up(self, port: int) -> None:
+    def _up(self, where: int | Path) -> None:
         def answers() -> bool:
             assert self.processes[-1].poll() is None, self.output()
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", port)) == 0
+            with socket.socket(socket.AF_INET if isinstance(where, int) else socket.AF_UNIX) as probe:
+                return probe.connect_ex(("127.0.0.1", where) if isinstance(where, int) else str(where)) == 0
 
         self.wait(answers)
 
