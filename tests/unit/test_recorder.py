@@ -18,7 +18,8 @@ from jwt_audit.evidence import canonical, heads
 from jwt_audit.evidence.chain import record_hash
 from jwt_audit.evidence.record import Record, system_record
 from jwt_audit.evidence.signing import Signer
-from jwt_audit.recorder import Losses, Receipt, Recorder
+from jwt_audit.losses import Losses
+from jwt_audit.recorder import Receipt, Recorder
 from jwt_audit.spool.segment import read
 from jwt_audit.spool.spool import Spool, streams
 

@@ -23,7 +23,8 @@ from jwt_audit.context import Request, in_flight
 from jwt_audit.diagnostics import tell
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
 from jwt_audit.evidence.record import Record, request_record, system_record
-from jwt_audit.recorder import Losses, Receipt, Recorder
+from jwt_audit.losses import Losses
+from jwt_audit.recorder import Receipt, Recorder
 from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool
 

@@ -19,8 +19,9 @@ from jwt_audit.diagnostics import tell
 from jwt_audit.errors import KeySourceError
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.identity import Identity
+from jwt_audit.losses import Losses
 from jwt_audit.observation import Observation
-from jwt_audit.recorder import Losses, Recorder
+from jwt_audit.recorder import Recorder
 from jwt_audit.ship.deadletter import Emit
 from jwt_audit.ship.http import Endpoint
 from jwt_audit.ship.shipper import Shipper
