@@ -108,7 +108,7 @@ def test_each_option_is_documented_and_none_that_is_not_there(name: str) -> None
     chapter = chapters()[name]
     options = [one for one in commands()[name].params if isinstance(one, click.Option)]
     documented = re.findall(r"^\| `(.+?)` \|", chapter, re.MULTILINE)
-    named = {word for row in documented for word in re.findall(r"(?<!\S)--?[a-z][a-z\-]*", row)}
+    named = {word for row in documented for word in re.findall(r"(?<![\w\-])--?[a-z][a-z\-]*", row)}
     assert named == {word for one in options for word in (*one.opts, *one.secondary_opts)}
     assert f"jwt-audit {name}" in chapter.partition("\n```\n")[2].partition("```")[0]
     assert re.search(r"^\| exit status \|", chapter, re.MULTILINE)

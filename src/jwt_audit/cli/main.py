@@ -17,6 +17,7 @@ COMMANDS = {
     "sink": "jwt_audit.cli.sink:sink",
     "ship": "jwt_audit.cli.ship:ship",
     "status": "jwt_audit.cli.status:status",
+    "tail": "jwt_audit.cli.tail:tail",
     "token": "jwt_audit.cli.token:token",
     "verify": "jwt_audit.cli.verify:verify",
 }
