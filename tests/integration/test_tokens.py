@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from jwt_audit.config import PREFIX
+from support.issuer import SigningKey, Site, claims, jwks, jwks_server, signing_key
 from support.served import GUNICORN, UVICORN, Served, Told, serving
 from support.shapes import IAT, REASONS, SHAPES, expected, header_of, issuer_of, token_of
 
@@ -127,3 +129,34 @@ def test_the_tokens_of_many_issuers(shop: Served) -> None:
     for _, token, _ in asked:
         for part in token.split(".")[1:]:
             assert len(part) < 12 or part.encode() not in written
+
+
+def test_an_issuer_that_is_found_by_its_metadata_and_changes_its_keys(tmp_path: Path) -> None:
+    """While requests run: the new key's tokens are verified from the first on, the removed key's no more."""
+    old, new = signing_key("ES256"), signing_key("ES256", 1)
+    with jwks_server() as server:
+        site = Site(server)
+        issuer = f"{site.base}/realms/acme"
+        metadata = json.dumps({"issuer": issuer, "jwks_uri": f"{site.base}/keys"}).encode()
+        site.pages["/realms/acme/.well-known/openid-configuration"] = metadata
+        site.pages["/keys"] = jwks(old.jwk("old"))
+        environment = {f"{PREFIX}ISSUER": issuer, f"{PREFIX}DISCOVERY": "true", "SHOP_SECRET": "s" * 32}
+
+        def signed(key: SigningKey, kid: str, number: int) -> str:
+            now = int(time.time())
+            return key.sign(claims(iss=issuer, iat=now, exp=now + 600, jti=f"{kid}-{number}"), kid=kid)
+
+        with serving(tmp_path, EXAMPLES / "fastapi", command=UVICORN, **environment) as shop:
+            kept = signed(old, "old", 0)
+            before = [shop.ask("/orders/1", kept)] + [shop.ask("/orders/1", signed(old, "old", n)) for n in range(1, 4)]
+            site.pages["/keys"] = jwks(new.jwk("new"))
+            after = [shop.ask("/orders/1", signed(new, "new", number)) for number in range(4)]
+            gone = [shop.ask("/orders/1", kept), shop.ask("/orders/1", signed(old, "old", 9))]
+            for answer in (*before, *after):
+                assert shop.told(answer).record["jwt.status"] == "verified"
+            for answer in gone:
+                record = shop.told(answer).record
+                assert (record["jwt.status"], record["jwt.error"]) == ("invalid", "unknown_key")
+        assert site.asked.count("/keys") <= 3
+        # No span of ours: the fetches are made where nothing traces.
+        assert not [item for item in shop.items("traces") if "/keys" in json.dumps(item.form)]

@@ -182,6 +182,29 @@ class JwksServer:
         handler.wfile.write(self.body)
 
 
+class Site:
+    """A server with a page for each path, others are 404: an issuer's metadata and whatever it leads to."""
+
+    def __init__(self, server: JwksServer) -> None:
+        self.server = server
+        self.base = server.url.removesuffix("/jwks")
+        self.pages: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        server.answer = self._answer
+
+    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
+        self.asked.append(handler.path)
+        body = self.pages.get(handler.path)
+        handler.send_response(404 if body is None else 200)
+        handler.send_header("Content-Length", str(len(body or b"")))
+        handler.end_headers()
+        handler.wfile.write(body or b"")
+
+    def metadata(self, issuer: Any = ISSUER, **members: Any) -> None:
+        found = {"issuer": issuer, "jwks_uri": f"{self.base}/keys", **members}
+        self.pages["/meta"] = json.dumps(found).encode()
+
+
 @contextmanager
 def jwks_server(port: int = 0, wrap: Callable[[Any], Any] | None = None) -> Iterator[JwksServer]:
     """A running `JwksServer` on loopback, stopped at the end; ``wrap`` turns its socket into a TLS one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -15,33 +14,10 @@ from jwt_audit.tokens.issuers import Issuer, Issuers
 from jwt_audit.tokens.keys import KeySource
 from jwt_audit.tokens.remote import MAX_NAMED, MAX_WANTED, DiscoveredKeys, PemPerKey
 from jwt_audit.tokens.verify import TokenVerifier
-from support.issuer import ISSUER, NOW, JwksServer, claims, eventually, jwks, jwks_server, signing_key
+from support.issuer import ISSUER, NOW, Site, claims, eventually, jwks, jwks_server, signing_key
 
 KEY = signing_key("ES256")
 TENANT = "https://login.example.com/{tenantid}/v2.0"
-
-
-class Site:
-    """A web server with a body for each path; others are 404."""
-
-    def __init__(self, server: JwksServer) -> None:
-        self.server = server
-        self.base = server.url.removesuffix("/jwks")
-        self.pages: dict[str, bytes] = {}
-        self.asked: list[str] = []
-        server.answer = self._answer
-
-    def _answer(self, handler: BaseHTTPRequestHandler) -> None:
-        self.asked.append(handler.path)
-        body = self.pages.get(handler.path)
-        handler.send_response(404 if body is None else 200)
-        handler.send_header("Content-Length", str(len(body or b"")))
-        handler.end_headers()
-        handler.wfile.write(body or b"")
-
-    def metadata(self, issuer: Any = ISSUER, **members: Any) -> None:
-        found = {"issuer": issuer, "jwks_uri": f"{self.base}/keys", **members}
-        self.pages["/meta"] = json.dumps(found).encode()
 
 
 class Told(list[str]):

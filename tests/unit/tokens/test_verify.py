@@ -198,6 +198,8 @@ REFUSED: list[tuple[str, str, Reason]] = [
     ("none", unsigned("none"), Reason.ALGORITHM_NOT_ALLOWED),
     ("nOnE", unsigned("nOnE"), Reason.ALGORITHM_NOT_ALLOWED),
     ("none from elsewhere", unsigned("none", {"sub": "ceo"}), Reason.ALGORITHM_NOT_ALLOWED),
+    ("RFC 7519, 6.1", "eyJhbGciOiJub25lIn0.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvb"
+     "S9pc19yb290Ijp0cnVlfQ.", Reason.ALGORITHM_NOT_ALLOWED),
     ("none on a good signature", spliced({"alg": "none", "kid": "rsa"}, GOOD[0]), Reason.ALGORITHM_NOT_ALLOWED),
     ("confusion, PEM", hmac_with(RSA.pem, kid="rsa"), Reason.ALGORITHM_NOT_ALLOWED),
     ("confusion, PEM stripped", hmac_with(RSA.pem.strip()), Reason.ALGORITHM_NOT_ALLOWED),
