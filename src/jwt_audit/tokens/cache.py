@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..identity import Identity
-from .jwks import KeySet
 
 if TYPE_CHECKING:
     from .issuers import Issuer
+    from .jwks import KeySet
 
 
 class Result(NamedTuple):

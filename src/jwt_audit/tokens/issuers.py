@@ -17,8 +17,9 @@ from typing import Any
 from ..errors import KeySourceError
 from ..identity import ActorType
 from ..issuer_table import BEARER, IssuerTable
+from .algorithms import ASYMMETRIC, SYMMETRIC
 from .claims import Claim, tenant_in
-from .jwks import ASYMMETRIC, SYMMETRIC, KeySet, parse_jwks, parse_pem, parse_secret
+from .jwks import KeySet, parse_jwks, parse_pem, parse_secret
 from .keys import FileKeys, KeySource, UrlKeys
 from .remote import DiscoveredKeys, PemPerKey
 

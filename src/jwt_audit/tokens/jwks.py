@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256K1,
@@ -30,35 +29,17 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
-from jwt.algorithms import get_default_algorithms
-from jwt.utils import base64url_decode
 
 from ..errors import KeySourceError
+from .algorithms import CURVES, ED448, ED25519, RSA, SECRET_BYTES, SYMMETRIC
+from .signatures import verifies
 
 MAX_KEYS = 256
 """Entries of a set that are read; no issuer publishes as many."""
 MAX_TRIED = 16
 """Keys tried for a token that names none of them."""
 
-_VERIFIERS = {name: how for name, how in get_default_algorithms().items() if name not in ("none", "ES521")}
-_VERIFIERS.update(Ed25519=_VERIFIERS["EdDSA"], Ed448=_VERIFIERS["EdDSA"])  # RFC 9864: one algorithm, its newer names
-
-KNOWN = frozenset(_VERIFIERS)
-"""Every algorithm that a key can verify with."""
-_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}  # RFC 7518, 3.2
-SYMMETRIC = frozenset(_SECRET_BYTES)
-ASYMMETRIC = KNOWN - SYMMETRIC
-
-_RSA = frozenset(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"))
-_CURVES = {
-    "secp256r1": frozenset(("ES256",)),
-    "secp384r1": frozenset(("ES384",)),
-    "secp521r1": frozenset(("ES512",)),
-    "secp256k1": frozenset(("ES256K",)),
-}
-_ED25519 = frozenset(("EdDSA", "Ed25519"))
-_ED448 = frozenset(("EdDSA", "Ed448"))
-_SAME = {"EdDSA": _ED25519 | _ED448, "Ed25519": _ED25519, "Ed448": _ED448}
+_SAME = {"EdDSA": ED25519 | ED448, "Ed25519": ED25519, "Ed448": ED448}
 _NAMED_CURVES: dict[str, type[EllipticCurve]] = {
     "P-256": SECP256R1,
     "P-384": SECP384R1,
@@ -70,7 +51,7 @@ _NAMED_EDWARDS: dict[str, type[Ed25519PublicKey] | type[Ed448PublicKey]] = {
     "Ed448": Ed448PublicKey,
 }
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
-_UNREADABLE = (UnsupportedAlgorithm, x509.InvalidVersion, ValueError, TypeError, KeyError, IndexError, OverflowError)
+_UNREADABLE = (UnsupportedAlgorithm, ValueError, TypeError, KeyError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +64,7 @@ class Key:
 
     def verifies(self, algorithm: str, data: bytes, signature: bytes) -> bool:
         """Whether ``signature`` over ``data`` is this key's, made by ``algorithm``."""
-        if algorithm not in self.algorithms:
-            return False
-        try:
-            return _VERIFIERS[algorithm].verify(data, self._material, signature)
-        except (ValueError, UnsupportedAlgorithm):
-            return False  # the OpenSSL at hand lacks the curve, or finds no signature in the bytes
+        return algorithm in self.algorithms and verifies(algorithm, self._material, data, signature)
 
 
 class KeySet:
@@ -145,9 +121,7 @@ def parse_pem(data: bytes) -> KeySet:
             raise KeySourceError("holds a private key; give the public one")
         try:
             material: Any = (
-                x509.load_pem_x509_certificate(match[0]).public_key()
-                if match[1] == b"CERTIFICATE"
-                else load_pem_public_key(match[0])
+                _certified(match[0], pem=True) if match[1] == b"CERTIFICATE" else load_pem_public_key(match[0])
             )
         except _UNREADABLE as error:
             raise KeySourceError("holds a PEM block that is no public key") from error
@@ -171,10 +145,10 @@ def parse_secret(data: bytes, wanted: frozenset[str]) -> KeySet:
         raise KeySourceError("holds no shared secret")
     if is_key(secret):
         raise KeySourceError("holds an asymmetric key, a certificate or a JWK, which is no shared secret")
-    long_enough = frozenset(name for name, least in _SECRET_BYTES.items() if len(secret) >= least)
+    long_enough = frozenset(name for name, least in SECRET_BYTES.items() if len(secret) >= least)
     fits = (wanted or long_enough) & long_enough
     if not fits or wanted - fits:
-        least = min(_SECRET_BYTES[name] for name in (wanted - fits) or SYMMETRIC)
+        least = min(SECRET_BYTES[name] for name in (wanted - fits) or SYMMETRIC)
         raise KeySourceError(f"holds a secret of {len(secret)} bytes where at least {least} are needed")
     return KeySet([Key(None, fits, secret)])
 
@@ -183,7 +157,7 @@ def is_key(data: bytes) -> bool:
     """Whether ``data`` is a key that others may know: as a secret it would let anybody sign."""
     if b"-----BEGIN " in data or data.startswith((b"ssh-", b"ecdsa-")) or re.search(rb'"kty"\s*:', data):
         return True
-    for load in (load_der_public_key, x509.load_der_x509_certificate) if data[:1] == b"0" else ():  # an ASN.1 sequence
+    for load in (load_der_public_key, _certified) if data[:1] == b"0" else ():  # an ASN.1 sequence
         try:
             load(data)
         except _UNREADABLE:
@@ -195,12 +169,12 @@ def is_key(data: bytes) -> bool:
 def _fits(material: object) -> frozenset[str]:
     """What a public key may verify; nothing for one that is too weak or of an unknown kind."""
     if isinstance(material, RSAPublicKey) and material.key_size >= 2048:  # RFC 7518, 3.3
-        return _RSA
+        return RSA
     if isinstance(material, EllipticCurvePublicKey):
-        return _CURVES.get(material.curve.name, frozenset())
+        return CURVES.get(material.curve.name, frozenset())
     if isinstance(material, Ed25519PublicKey):
-        return _ED25519
-    return _ED448 if isinstance(material, Ed448PublicKey) else frozenset()
+        return ED25519
+    return ED448 if isinstance(material, Ed448PublicKey) else frozenset()
 
 
 def _from_jwk(entry: Any) -> Key | None:
@@ -233,13 +207,30 @@ def _public_part(entry: Mapping[str, Any]) -> object:
         curve = _NAMED_CURVES[entry["crv"]]()
         return EllipticCurvePublicNumbers(_number(entry["x"]), _number(entry["y"]), curve).public_key()
     if kind == "OKP" and "x" in entry:
-        return _NAMED_EDWARDS[entry["crv"]].from_public_bytes(base64url_decode(entry["x"]))
+        return _NAMED_EDWARDS[entry["crv"]].from_public_bytes(_decoded(entry["x"]))
     # Some sets give a key by its certificate alone. Its dates are the issuer's business: the set is.
-    return x509.load_der_x509_certificate(base64.b64decode(entry["x5c"][0], validate=True)).public_key()
+    return _certified(base64.b64decode(entry["x5c"][0], validate=True))
+
+
+def _certified(data: bytes, *, pem: bool = False) -> object:
+    """The public key that a certificate is for; raises what is in `_UNREADABLE`."""
+    from cryptography import x509  # few sets need it, and its import costs as much as all else here
+
+    try:
+        load = x509.load_pem_x509_certificate if pem else x509.load_der_x509_certificate
+        return load(data).public_key()
+    except x509.InvalidVersion as error:
+        raise ValueError("a certificate of an unknown version") from error
+
+
+def _decoded(text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise TypeError("no text")
+    return base64.urlsafe_b64decode(text.encode("ascii") + b"=" * (-len(text) % 4))
 
 
 def _number(text: str) -> int:
-    return int.from_bytes(base64url_decode(text), "big")
+    return int.from_bytes(_decoded(text), "big")
 
 
 def from_pem_entry(key_id: str, pem: Any) -> Key | None:

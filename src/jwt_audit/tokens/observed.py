@@ -20,9 +20,9 @@ from typing import Any
 from ..identity import Identity, Reason, refused
 from ..privacy import OPEN, Privacy
 from . import claims
+from .algorithms import KNOWN, SYMMETRIC
 from .cache import Cache, Result
 from .claims import Claim
-from .jwks import KNOWN, SYMMETRIC, is_key
 from .jws import Jws, TokenRefusedError, parse
 from .verify import NO_CREDENTIALS
 
@@ -86,7 +86,7 @@ class AppTokens:
     def judge(self, seen: Verification) -> Identity | None:
         """Who the caller is after this, or why that is not proved; None where it says nothing. Raises nothing."""
         now = self._now()
-        confused = any(map(is_key, _secrets(seen.keys)))
+        confused = any(map(_is_key, _secrets(seen.keys)))
         digest = sha256(seen.token.encode("utf-8", "replace") + (b"!" if confused else b"")).digest()
         if seen.signed and seen.reason is None:
             found = self._kept.get(digest)
@@ -139,6 +139,12 @@ class AppTokens:
             raise TokenRefusedError(Reason.ISSUER_MISMATCH)
         if self._audience and not claims.audience_matches(payload, self._audience):
             raise TokenRefusedError(Reason.AUDIENCE_MISMATCH)
+
+
+def _is_key(secret: bytes) -> bool:
+    from .jwks import is_key  # with `cryptography`, which an app without shared secrets may not need
+
+    return is_key(secret)
 
 
 def _secrets(keys: Iterable[object], depth: int = 4) -> Iterator[bytes]:

@@ -20,12 +20,13 @@ from ..identity import Identity, Reason, refused
 from ..issuer_table import BEARER
 from ..privacy import OPEN, Privacy
 from . import claims
+from .algorithms import KNOWN
 from .cache import Cache, Result
-from .jwks import KNOWN, KeySet
 from .jws import MAX_TOKEN, Jws, TokenRefusedError, parse
 
 if TYPE_CHECKING:
     from .issuers import Issuer, Issuers
+    from .jwks import KeySet
 
 GOOD_SECONDS = 60.0
 """How long a verified result is used again."""

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jwt_audit.config import PREFIX, load
 from jwt_audit.identity import ActorType, Identity, Reason
+from jwt_audit.tokens.algorithms import ASYMMETRIC, SYMMETRIC
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import Issuer, Issuers, KeyRing, make_issuers
-from jwt_audit.tokens.jwks import ASYMMETRIC, SYMMETRIC, KeySet, parse_jwks, parse_secret
+from jwt_audit.tokens.jwks import KeySet, parse_jwks, parse_secret
 from jwt_audit.tokens.keys import UrlKeys
 from jwt_audit.tokens.verify import TokenVerifier
 from support.headers import request_with

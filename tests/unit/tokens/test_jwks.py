@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwt_audit.errors import KeySourceError
-from jwt_audit.tokens.jwks import ASYMMETRIC, MAX_TRIED, KeySet, parse_jwks, parse_pem, parse_secret
+from jwt_audit.tokens.algorithms import ASYMMETRIC
+from jwt_audit.tokens.jwks import MAX_TRIED, KeySet, parse_jwks, parse_pem, parse_secret
 from support.issuer import SECRET, SigningKey, b64, jwks, signing_key
 
 RSA_ALL = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}

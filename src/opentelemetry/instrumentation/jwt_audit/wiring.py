@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -28,11 +28,13 @@ from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool
 from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.extract import Sources
-from jwt_audit.tokens.issuers import KeyRing, make_issuers
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 
 from .identifier import Identifier
+
+if TYPE_CHECKING:
+    from jwt_audit.tokens.issuers import Issuers
 
 RESOURCE_BYTES = 32 * 1024
 """A longer resource leaves its stream no first record: of such a one the service alone is kept."""
@@ -46,8 +48,7 @@ def identifier(config: Config, suppress: Suppress) -> Identifier:
 
     With wrong settings neither counts: they may have been meant to forbid it.
     """
-    ring = KeyRing(suppress=suppress, tell=tell, http_hosts=config.http_hosts)
-    issuers = make_issuers(config.issuers, ring, tell) if config.token_settings_ok else None
+    issuers = _issuers(config, suppress) if config.issuers and config.token_settings_ok else None
     sources = Sources(dict.fromkeys((*config.sources, *(() if issuers is None else issuers.token_sources))))
     if issuers is None:
         return Identifier(sources, None, Observation(_app_tokens(config).judge) if config.token_settings_ok else None)
@@ -58,6 +59,13 @@ def identifier(config: Config, suppress: Suppress) -> Identifier:
         return verifier.verify(seen.token) if seen.reason is None and seen.signed else None
 
     return Identifier(sources, verifier, Observation(chosen))
+
+
+def _issuers(config: Config, suppress: Suppress) -> Issuers | None:
+    # With `cryptography`, for which a process without keys of ours should not wait at its start
+    from jwt_audit.tokens.issuers import KeyRing, make_issuers
+
+    return make_issuers(config.issuers, KeyRing(suppress=suppress, tell=tell, http_hosts=config.http_hosts), tell)
 
 
 def _app_tokens(config: Config) -> AppTokens:
