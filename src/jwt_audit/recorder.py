@@ -16,7 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import attributes as attr
 from .attributes import Value
@@ -25,10 +25,12 @@ from .errors import RecordError, SpoolError
 from .evidence import heads
 from .evidence.chain import Position, link
 from .evidence.record import Record, system_record
-from .evidence.signing import Signer
 from .ids import new_id
 from .losses import Losses
 from .spool.spool import Spool, StreamWriter
+
+if TYPE_CHECKING:
+    from .evidence.signing import Signer
 
 TICK_SECONDS = 1.0
 TICK_RECORDS = 256

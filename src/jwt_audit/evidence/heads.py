@@ -12,13 +12,16 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import orjson
 
 from ..errors import RecordError
 from .canonical import load
 from .chain import Position
-from .signing import PublicKey, Signer
+
+if TYPE_CHECKING:
+    from .signing import PublicKey, Signer
 
 TYPE = "jwt-audit/head/v1"
 """Inside the signed bytes, so that a head's signature can never serve for anything else."""

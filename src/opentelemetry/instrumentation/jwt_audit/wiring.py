@@ -17,7 +17,6 @@ from jwt_audit.attributes import Value, bounded
 from jwt_audit.config import PREFIX, Config
 from jwt_audit.diagnostics import tell
 from jwt_audit.errors import KeySourceError
-from jwt_audit.evidence.signing import Signer
 from jwt_audit.identity import Identity
 from jwt_audit.losses import Losses
 from jwt_audit.observation import Observation
@@ -34,6 +33,7 @@ from jwt_audit.tokens.verify import TokenVerifier
 from .identifier import Identifier
 
 if TYPE_CHECKING:
+    from jwt_audit.evidence.signing import Signer
     from jwt_audit.tokens.issuers import Issuers
 
 RESOURCE_BYTES = 32 * 1024
@@ -120,6 +120,9 @@ def shipper(config: Config, spool: Spool, emit: Emit, suppress: Suppress) -> Shi
 
 
 def _signer(config: Config, spool: Spool) -> Signer:
+    # With `cryptography`: a process that never serves a request (pip, a shell, a reloader) needs none of it
+    from jwt_audit.evidence.signing import Signer
+
     path = config.signing_key
     if path is None:
         pem = spool.key(Signer.generate().pem)
