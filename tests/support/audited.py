@@ -54,13 +54,13 @@ class Audited:
         self.pipeline = Pipeline(config, suppress=nullcontext)
         self._spans = InMemorySpanExporter()
         provider = TracerProvider()
-        spans.install(provider)
+        spans.install(lambda: provider)
         provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self.tracer: Tracer = provider.get_tracer("test")
         self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         self.logger_provider = LoggerProvider()
         self.logger_provider.add_log_record_processor(SimpleLogRecordProcessor(self._logs))
-        logs.install_processor(self.logger_provider)
+        logs.install_processor(lambda: self.logger_provider)
 
     def records(self, event: str | None = None) -> list[Record]:
         """What is in the spool right now, its streams in order."""

@@ -82,11 +82,16 @@ class Turn:
         return True
 
     def wanted(self) -> bool:
-        """Whether a sidecar waits for this process to give its turn back."""
+        """Whether this process is to give its turn back: to a sidecar that waits, or since its lock was removed."""
+        if any(lock is not None and not lock.named() for lock in (self._lock, self._first)):
+            return True
         return not self._sidecar and self._spool.has_sidecar()
 
     def give_back(self) -> None:
         """Let another ship, until the next `take`. A sidecar stays before the apps."""
+        if self._first is not None and not self._first.named():
+            self._first.close()
+            self._first = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None

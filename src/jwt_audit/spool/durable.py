@@ -126,6 +126,10 @@ class Lock:
             os.close(fd)
         return False
 
+    def named(self) -> bool:
+        """Whether its file is still there: on a removed one the lock keeps nobody out."""
+        return os.fstat(self._fd).st_nlink > 0
+
     def note(self, data: bytes) -> None:
         """Write into the lock's file: a word for people, on which nothing may rely. Raises OSError."""
         os.ftruncate(self._fd, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,26 @@ def receiver() -> Iterator[Receiver]:
 
 def make(root: Path, *, sidecar: bool) -> Turn:
     return Turn(Spool(root), sidecar=sidecar, limit=7)
+
+
+@pytest.mark.parametrize("sidecar", [False, True])
+def test_a_lock_that_was_removed_is_given_back_and_taken_anew(tmp_path: Path, sidecar: bool) -> None:
+    """The spool was cleared away under it: held on, it would keep nobody else out."""
+    first = make(tmp_path / "s", sidecar=sidecar)
+    assert first.take()
+    shutil.rmtree(tmp_path / "s")
+    assert first.wanted()
+    first.give_back()
+    with pytest.raises(OSError, match="No such file"):
+        first.take()
+    Spool(tmp_path / "s")
+    second = make(tmp_path / "s", sidecar=sidecar)
+    assert second.take()
+    assert not first.take()
+    second.close()
+    assert first.take()
+    assert not first.wanted()
+    first.close()
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:

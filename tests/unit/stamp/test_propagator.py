@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from opentelemetry.propagate import extract, inject
+from opentelemetry.propagate import extract, get_global_textmap, inject, set_global_textmap
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from jwt_audit.context import Phase, Request, set_current
 from jwt_audit.identity import Identity, Status
 from opentelemetry import baggage, trace
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
+from opentelemetry.instrumentation.jwt_audit.stamp import propagator
 from opentelemetry.instrumentation.jwt_audit.stamp.propagator import RequestPropagator, request_of
 from support.audited import Audited, auditing
 
@@ -67,3 +69,14 @@ def test_identity_is_neither_injected_nor_in_baggage(audited: Audited, request_:
     assert "alice" not in str(sent)
     assert baggage.get_all() == {}
     assert RequestPropagator().fields == set()
+
+
+def test_installing_again_appends_again_only_where_it_was_lost(audited: Audited) -> None:
+    """An app may set a propagator of its own after us."""
+    present = get_global_textmap()
+    propagator.install()
+    assert get_global_textmap() is present
+    set_global_textmap(TraceContextTextMapPropagator())
+    propagator.install()
+    assert get_global_textmap().fields == {"traceparent", "tracestate"}
+    assert get_global_textmap() is not present

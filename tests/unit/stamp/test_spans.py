@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import NoOpTracerProvider, SpanKind
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, SpanKind
 
-from jwt_audit import diagnostics
 from jwt_audit.context import Phase, Request
 from jwt_audit.identity import Identity, Reason, Status, refused
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
@@ -86,11 +87,28 @@ def test_outside_of_a_request_nothing_is_stamped(audited: Audited) -> None:
     assert shown(audited, "work") == {}
 
 
-def test_a_provider_without_processors_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is recorded there anyway; one that takes processors is not complained about."""
-    diagnostics._told.clear()
-    for provider in (NoOpTracerProvider(), NoOpTracerProvider(), TracerProvider()):
-        spans.install(provider)
-    assert [record.getMessage() for record in caplog.records] == [
-        "the tracer provider takes no span processors: spans carry no identity"
-    ]
+def test_a_provider_that_is_set_up_later_is_found_at_the_first_request(
+    audited: Audited, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An app that sets OpenTelemetry up in code may do so after us."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    found: list[object] = [ProxyTracerProvider()]
+    spans.install(lambda: found[-1])
+    found.append(provider)
+    made = boundary.new_request("http", "GET", "/", None)
+    before = boundary.enter(made, {})
+    provider.get_tracer("t").start_span("work").end()
+    boundary.leave(made, before)
+    assert dict(exporter.get_finished_spans()[0].attributes or {}) == {"jwt.status": "absent"}
+    assert caplog.messages == []
+
+
+def test_a_provider_without_processors_is_told_of_once(audited: Audited, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is recorded there anyway."""
+    for _ in range(2):
+        spans.install(NoOpTracerProvider)
+        made = boundary.new_request("http", "GET", "/", None)
+        boundary.leave(made, boundary.enter(made, {}))
+    assert caplog.messages == ["the tracer provider takes no span processors: spans carry no identity"]

@@ -37,17 +37,18 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         from .pipeline import compose
         from .stamp import logs, propagator, spans
 
-        tracer_provider = kwargs.pop("tracer_provider", None) or get_tracer_provider()
-        logger_provider = kwargs.pop("logger_provider", None) or get_logger_provider()
+        tracer_provider = kwargs.pop("tracer_provider", None)
+        logger_provider = kwargs.pop("logger_provider", None)
         kwargs.pop("meter_provider", None)
         pipeline = compose(suppress=suppress_instrumentation, **kwargs)
         if pipeline is None:
             return
         boundary.install(pipeline)
         propagator.install()
-        spans.install(tracer_provider)
+        boundary.at_first_request(propagator.install)  # the app may have set another one by then
+        spans.install(lambda: tracer_provider or get_tracer_provider())
         logs.install_records()
-        logs.install_processor(logger_provider)
+        logs.install_processor(lambda: logger_provider or get_logger_provider())
         places.install()
         libraries.install()
 

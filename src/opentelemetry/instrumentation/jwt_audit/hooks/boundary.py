@@ -61,6 +61,23 @@ def installed() -> Pipeline | None:
     return _pipeline
 
 
+_waiting: list[Callable[[], None]] = []
+
+
+def at_first_request(call: Callable[[], None]) -> None:
+    """Have ``call()`` made when the first request begins: by then the app has set itself up."""
+    _waiting.append(call)
+
+
+def _set_up() -> None:
+    while True:
+        try:
+            call = _waiting.pop()
+        except IndexError:
+            return  # all are made, some perhaps by another first request
+        guarded("setting up", call)
+
+
 def active(carrier: MutableMapping[str, Any]) -> tuple[Pipeline | None, Request | None]:
     """The pipeline to ask about the request of ``carrier`` (an environ or a scope), or None: nothing is
     instrumented, or the request is audited further out.
@@ -111,6 +128,8 @@ def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
     A span that was started in the name of an earlier request is not a parent here, one that something
     outside of us has started for this request is.
     """
+    if _waiting:
+        _set_up()
     before = Before(current_request(), otel_context.get_current())
     inherited = before.request is not None and before.context.get(REQUEST_KEY) is before.request
     base = Context() if inherited else before.context

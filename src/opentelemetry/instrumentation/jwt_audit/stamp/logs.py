@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.sdk._logs import LogRecordProcessor
 
 from jwt_audit.diagnostics import tell
 
+from ..hooks.boundary import at_first_request
 from .propagator import request_of
 
 
@@ -56,14 +58,30 @@ class IdentityLogProcessor(LogRecordProcessor):
         return True
 
 
-def install_processor(provider: Any) -> None:
-    """Put ours in front of the others: behind the batch processor it would race with the export.
+def install_processor(find: Callable[[], Any]) -> None:
+    """Put ours in front of the others of the logger provider that ``find`` gives: now, or at the first request.
 
-    That order has no public way (OpenTelemetry SDK 1.39 to 1.45), so it is guarded.
+    Behind the batch processor it would race with the export. That order has no public way (OpenTelemetry
+    SDK 1.39 to 1.45), so it is guarded.
     """
+    if _put_first(find()):
+        return
+
+    def again() -> None:
+        if not _put_first(find()):
+            _tell()
+
+    at_first_request(again)
+
+
+def _put_first(provider: Any) -> bool:
     multi = getattr(provider, "_multi_log_record_processor", None)
     present = getattr(multi, "_log_record_processors", None)
     if multi is None or not isinstance(present, tuple):
-        tell("records of the OpenTelemetry Logger API carry no identity with this SDK version", once="logs")
-        return
+        return False
     multi._log_record_processors = (IdentityLogProcessor(), *present)
+    return True
+
+
+def _tell() -> None:
+    tell("records of the OpenTelemetry Logger API carry no identity with this SDK version", once="logs")

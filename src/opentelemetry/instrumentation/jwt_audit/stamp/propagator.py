@@ -43,6 +43,12 @@ class RequestPropagator(TextMapPropagator):
         return set()
 
 
+class _WithRequest(CompositePropagator):
+    """What was there, and ours."""
+
+
 def install() -> None:
-    """Append ours to the global propagator."""
-    set_global_textmap(CompositePropagator([get_global_textmap(), RequestPropagator()]))
+    """Append ours to the global propagator, unless it is there."""
+    present = get_global_textmap()
+    if not isinstance(present, _WithRequest):
+        set_global_textmap(_WithRequest([present, RequestPropagator()]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.context import Context
@@ -11,7 +12,7 @@ from opentelemetry.trace import SpanKind
 from jwt_audit.context import Phase
 from jwt_audit.diagnostics import tell
 
-from ..hooks.boundary import adopt
+from ..hooks.boundary import adopt, at_first_request
 from .propagator import request_of
 
 
@@ -35,10 +36,28 @@ def _is_message(span: Span) -> bool:
     return span.kind is SpanKind.INTERNAL and span.name.endswith((" http send", " http receive"))
 
 
-def install(provider: Any) -> None:
-    """Add the processor to the tracer provider; a no-op provider has no spans to stamp."""
+def install(find: Callable[[], Any]) -> None:
+    """Add the processor to the tracer provider that ``find`` gives: now, or at the first request.
+
+    An app may set its provider up after us. One that still takes no processors then has no spans to stamp.
+    """
+    if _add(find()):
+        return
+
+    def again() -> None:
+        if not _add(find()):
+            _tell()
+
+    at_first_request(again)
+
+
+def _add(provider: Any) -> bool:
     add = getattr(provider, "add_span_processor", None)
     if add is None:
-        tell("the tracer provider takes no span processors: spans carry no identity", once="spans")
-        return
+        return False
     add(IdentitySpanProcessor())
+    return True
+
+
+def _tell() -> None:
+    tell("the tracer provider takes no span processors: spans carry no identity", once="spans")
