@@ -147,5 +147,5 @@ def test_it_gives_way_also_while_the_receiver_is_not_well(
         until(lambda: len(bad.requests) > 0)
         with shipping(tmp_path, receiver.url, sidecar=True):
             until(lambda: Stream(live.path).cursor().number == 1)
-        assert not app.shipper.shipping
+            assert not app.shipper.shipping
     live.close()
