@@ -23,6 +23,7 @@ CANARY = "canary-that-the-search-must-find"
 GUNICORN = ("gunicorn", "{app}", "--no-control-socket", "-b", "127.0.0.1:{port}")
 THREADS = (*GUNICORN, "--threads", "16")
 UVICORN = ("uvicorn", "{app}", "--port", "{port}")
+GRANIAN = ("granian", "{app}", "--port", "{port}")
 FORWARDED = "203.0.113.9"
 """What every request says that its client is; uvicorn believes a peer on loopback."""
 
@@ -81,6 +82,8 @@ STACKS = {
     # Further servers, and layers inside of layers
     "raw-gunicorn-asgi": raw("orders", (*GUNICORN, "-k", "asgi")),
     "raw-gunicorn-uvicorn": raw("orders", (*GUNICORN, "-k", "uvicorn.workers.UvicornWorker"), client=FORWARDED),
+    "raw-granian-asgi": raw("orders", (*GRANIAN, "--interface", "asgi")),
+    "raw-granian-wsgi": raw("wsgi", (*GRANIAN, "--interface", "wsgi")),
     "raw-hypercorn-asgi": raw("orders", ("hypercorn", "{app}", "-b", "127.0.0.1:{port}")),
     "raw-hypercorn-wsgi": raw("wsgi", ("hypercorn", "{app}", "-b", "127.0.0.1:{port}")),
     "raw-waitress": raw("wsgi", ("waitress-serve", "--listen", "127.0.0.1:{port}", "{app}")),

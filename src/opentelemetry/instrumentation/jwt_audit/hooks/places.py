@@ -121,10 +121,14 @@ def _shut_down(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _PEER = "forwarded addresses may hide the peer's, and apps without a known framework are not audited"
+_END = "what is not delivered when it ends waits for the next start"
 _SERVERS = (
     Place("uvicorn.config", "Config.load", _loaded, _PEER),
-    Place("uvicorn.server", "Server.shutdown", _shut_down, "what is not delivered at its end waits for the next start"),
+    Place("uvicorn.server", "Server.shutdown", _shut_down, _END),
     Place("gunicorn.app.base", "BaseApplication.wsgi", _result, _PEER),
+    Place("granian.asgi", "_callback_wrapper", _argument(0, "callback"), _PEER),
+    Place("granian.asgi", "LifespanProtocol.__init__", _argument(1, "callable"), _END),
+    Place("granian.wsgi", "_callback_wrapper", _argument(0, "callback"), _PEER),
     Place("hypercorn.app_wrappers", "ASGIWrapper.__init__", _argument(1, "app"), _PEER),
     Place("hypercorn.app_wrappers", "WSGIWrapper.__init__", _argument(1, "app"), _PEER),
     Place("waitress.server", "BaseWSGIServer.__init__", _argument(1, "application"), _PEER),
