@@ -1,8 +1,8 @@
 """One record written: the recorder's append against the SDK's ``Logger.emit`` into its batch processor.
 
-Both get the same event, times, body and attributes, the SDK as a log record. The recorder's has its
-number, its hash and its line in a file when the call returns, the SDK's is in a queue in memory; both
-deliver in the background. Measured: CPU time of the calling thread, the mean of a round.
+Both get the same event, times, body and attributes, the recorder as `request_record` makes them, the
+SDK as a log record's. The recorder's has its number, its hash and its line in a file when the call
+returns, the SDK's is in a queue in memory; both deliver in the background. Measured: CPU time of the calling thread, the mean of a round.
 """
 
 from __future__ import annotations
@@ -133,9 +133,10 @@ def _audit(directory: Path, url: str) -> tuple[Callable[[], Any], Callable[[], N
     recorder = Recorder(spool, signer=lambda: signer, binding=lambda: binding, on_tick=shipper.wake)
     shipper.start()
     record = ordinary()
+    form = record.form()
 
     def emit() -> None:
-        recorder.append(Record(record.event_name, record.timestamp, dict(record.attributes), record.body))
+        recorder.append(Record.formed(record.event_name, record.timestamp, dict(form), record.body or ""))
 
     return emit, recorder.settle
 

@@ -90,7 +90,7 @@ class Config:
     client_certificate: Path | None = _setting(values.existing_file, otlp="CLIENT_CERTIFICATE")
     client_key: Path | None = _setting(values.existing_file, otlp="CLIENT_KEY")
     timeout: float = _setting(values.timeout, 10.0, otlp="TIMEOUT")
-    compression: str = _setting(values.one_of("gzip", "none"), "gzip", otlp="COMPRESSION")
+    compression: str = _setting(values.one_of("auto", "gzip", "none"), "auto", otlp="COMPRESSION")
     signing_key: Path | None = _setting(values.existing_file)
     export_canonical: bool = _setting(values.flag, True)
     fail_mode: str = _setting(values.one_of("open", "closed"), "open")
@@ -98,6 +98,13 @@ class Config:
     token_settings_ok: bool = True
     issuers: tuple[IssuerTable, ...] = ()
     privacy: Privacy = OPEN
+
+    @property
+    def gzip(self) -> bool:
+        """Whether requests are compressed: on this machine it costs the app and saves nobody anything."""
+        if self.compression == "auto":
+            return not values.is_loopback(urlsplit(self.endpoint).hostname or "")
+        return self.compression == "gzip"
 
     @property
     def digest(self) -> str:

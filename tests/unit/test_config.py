@@ -186,3 +186,22 @@ def test_plain_http_keys_are_for_this_machine_alone(host: str) -> None:
 def test_plain_http_keys_may_come_from_loopback(host: str) -> None:
     """A development issuer needs no certificate."""
     assert load(env(JWKS=f"http://{host}/jwks.json"))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "compression", "compressed"),
+    [
+        ("http://127.0.0.1:4318/v1/logs", "", False),
+        ("http://localhost:4318/v1/logs", "", False),
+        ("http://[::1]:4318/v1/logs", "", False),
+        ("http://127.0.0.1.example.com/v1/logs", "", True),
+        ("https://collector.example.com/v1/logs", "", True),
+        ("https://collector.example.com/v1/logs", "none", False),
+        ("http://127.0.0.1:4318/v1/logs", "gzip", True),
+    ],
+)
+def test_what_stays_on_this_machine_is_not_compressed(endpoint: str, compression: str, compressed: bool) -> None:
+    """Unless it is asked for; what leaves it is, unless that is forbidden."""
+    loaded, problems = load({f"{PREFIX}ENDPOINT": endpoint, f"{PREFIX}COMPRESSION": compression})
+    assert problems == []
+    assert loaded.gzip is compressed

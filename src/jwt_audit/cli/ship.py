@@ -93,7 +93,7 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
         client_certificate=config.client_certificate,
         client_key=config.client_key,
         timeout=config.timeout,
-        gzip=config.compression == "gzip",
+        gzip=config.gzip,
     )
     watch = Watch()
     shipper = Shipper(

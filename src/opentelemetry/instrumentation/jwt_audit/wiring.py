@@ -105,7 +105,7 @@ def shipper(config: Config, spool: Spool, emit: Emit, suppress: Suppress) -> Shi
         client_certificate=config.client_certificate,
         client_key=config.client_key,
         timeout=config.timeout,
-        gzip=config.compression == "gzip",
+        gzip=config.gzip,
     )
     return Shipper(
         spool,
