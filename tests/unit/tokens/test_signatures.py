@@ -1,4 +1,4 @@
-"""Signatures: ours is PyJWT's answer, for what it signed and for what it did not."""
+"""Signatures: what each algorithm takes, and what it does not."""
 
 from __future__ import annotations
 
