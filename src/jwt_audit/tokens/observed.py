@@ -24,7 +24,7 @@ from .algorithms import KNOWN, SYMMETRIC
 from .cache import Cache, Result
 from .claims import Claim
 from .jws import Jws, TokenRefusedError, parse
-from .verify import NO_CREDENTIALS
+from .verify import NO_CREDENTIALS, media_type
 
 BY_APP = "app"
 """The value of ``jwt.verified_by`` for what was observed."""
@@ -52,8 +52,8 @@ class Verification:
 class AppTokens:
     """Judges what the app's libraries did. Safe from many threads.
 
-    ``now`` gives seconds since the epoch, ``leeway`` is in seconds. ``issuer``, ``audience`` and
-    ``algorithms``, where given, narrow what the app accepts; they never widen it. ``privacy`` says how
+    ``now`` gives seconds since the epoch, ``leeway`` is in seconds. ``issuer``, ``audience``,
+    ``algorithms`` and ``typ``, where given, narrow what the app accepts; they never widen it. ``privacy`` says how
     what was found is shown.
     """
 
@@ -68,6 +68,7 @@ class AppTokens:
         issuer: str | None = None,
         audience: Iterable[str] = (),
         algorithms: Iterable[str] = (),
+        typ: str | None = None,
         cache_size: int = 4096,
         privacy: Privacy = OPEN,
     ) -> None:
@@ -77,6 +78,7 @@ class AppTokens:
         self._who: dict[str, Any] = {"subject": tuple(subject), "session": tuple(session)}
         self._mapping = tuple(mapping)
         self._issuer = issuer
+        self._typ = media_type(typ)
         self._audience = frozenset(audience)
         self._algorithms = frozenset(algorithms) or KNOWN
         if "EdDSA" in self._algorithms:
@@ -99,8 +101,7 @@ class AppTokens:
             if not (seen.signed or seen.reason):
                 return None
             return refused(error.reason, extra=error.claimed).under(self._privacy, seen.token)
-        typ = jws.header.get("typ")
-        if not seen.signed or (isinstance(typ, str) and typ.lower().removeprefix("application/") in NO_CREDENTIALS):
+        if not seen.signed or media_type(jws.header.get("typ")) in NO_CREDENTIALS:
             return None
         try:
             identity, until = self._examined(jws, seen.reason, confused, now)
@@ -123,7 +124,7 @@ class AppTokens:
             return claims.expired(jws.payload, claimed=jws.claimed, **self._who), inf
         if reason is not None:  # no other form is malformed here, so that is not why the app refused it
             raise TokenRefusedError(reason if reason is Reason.NOT_YET_VALID else Reason.REJECTED_BY_APP)
-        self._narrow(jws.payload)
+        self._narrow(jws)
         if start is not None and now < start:
             raise TokenRefusedError(Reason.NOT_YET_VALID)
         if end is not None and now >= end:
@@ -131,7 +132,10 @@ class AppTokens:
         identity = claims.verified(jws.payload, mapping=self._mapping, expires_at=expires_at, **self._who)
         return replace(identity, verified_by=BY_APP), inf if end is None else end
 
-    def _narrow(self, payload: Mapping[str, Any]) -> None:
+    def _narrow(self, jws: Jws) -> None:
+        payload = jws.payload
+        if self._typ is not None and media_type(jws.header.get("typ")) != self._typ:
+            raise TokenRefusedError(Reason.TYPE_MISMATCH)
         issuer = payload.get("iss")
         if issuer is not None and not isinstance(issuer, str):
             raise TokenRefusedError(Reason.CLAIM_MISSING)

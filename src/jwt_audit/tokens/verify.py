@@ -185,11 +185,14 @@ def _signature(jws: Jws, issuer: Issuer, keys: KeySet | None) -> Reason | None:
     return Reason.SIGNATURE_MISMATCH if candidates else Reason.UNKNOWN_KEY
 
 
+def media_type(typ: object) -> str | None:
+    """A header's ``typ`` as it is compared: without case and ``application/`` (RFC 7515, 4.1.9)."""
+    return typ.lower().removeprefix("application/") if isinstance(typ, str) else None
+
+
 def _purpose(jws: Jws, issuer: Issuer) -> Reason | None:
     """What was signed, but not to tell us who calls."""
-    typ = jws.header.get("typ")
-    kind = typ.lower().removeprefix("application/") if isinstance(typ, str) else None  # RFC 7515, 4.1.9
-    pinned = None if issuer.typ is None else issuer.typ.lower().removeprefix("application/")
+    kind, pinned = media_type(jws.header.get("typ")), media_type(issuer.typ)
     if kind in NO_CREDENTIALS if pinned is None else kind != pinned:
         return Reason.TYPE_MISMATCH
     if "iss" in jws.payload and not isinstance(jws.payload["iss"], str):

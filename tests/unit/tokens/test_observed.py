@@ -95,6 +95,8 @@ def test_what_the_app_verified_is_an_identity() -> None:
         (GOOD, {"issuer": ISSUER, "audience": ["api"], "algorithms": ["RS256"]}, "u1001"),
         (GOOD, {"issuer": "https://other.example.com/"}, R.ISSUER_MISMATCH),
         (GOOD, {"audience": ["other"]}, R.AUDIENCE_MISMATCH),
+        (GOOD, {"typ": "application/JWT"}, "u1001"),
+        (GOOD, {"typ": "at+jwt"}, R.TYPE_MISMATCH),
         (GOOD, {"algorithms": ["ES256"]}, R.ALGORITHM_NOT_ALLOWED),
         (GOOD, {"leeway": 0, "now": lambda: NOW + 3600}, R.EXPIRED),
         (RSA.sign(claims(aud=None)), {"audience": ["api"]}, R.AUDIENCE_MISMATCH),

@@ -78,6 +78,7 @@ def _app_tokens(config: Config) -> AppTokens:
         issuer=config.issuer,
         audience=config.audience,
         algorithms=config.algorithms,
+        typ=config.typ,
         privacy=config.privacy,
     )
 
