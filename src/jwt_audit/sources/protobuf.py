@@ -48,13 +48,13 @@ def _record(data: bytes) -> dict[str, Any]:
         elif number == 6:
             record["attributes"].append(_key_value(value, 0))
         elif number == 9:
-            record["traceId"] = bytes(value).hex()
+            record["traceId"] = _bytes(value).hex()
         elif number == 10:
-            record["spanId"] = bytes(value).hex()
+            record["spanId"] = _bytes(value).hex()
         elif number == 11:
             record["observedTimeUnixNano"] = str(_integer(value))
         elif number == 12:
-            record["eventName"] = value.decode("utf-8")
+            record["eventName"] = _bytes(value).decode("utf-8")
     return record
 
 
@@ -64,11 +64,17 @@ def _integer(value: Any) -> int:
     return value
 
 
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes):
+        raise TypeError("no bytes")  # never bytes(): of an integer that would be as many zeros
+    return value
+
+
 def _key_value(data: bytes, depth: int) -> dict[str, Any]:
     item: dict[str, Any] = {"key": "", "value": {}}
     for number, value in _fields(data):
         if number == 1:
-            item["key"] = value.decode("utf-8")
+            item["key"] = _bytes(value).decode("utf-8")
         elif number == 2:
             item["value"] = _any_value(value, depth)
     return item
@@ -80,7 +86,7 @@ def _any_value(data: bytes, depth: int) -> dict[str, Any]:
     wrapped: dict[str, Any] = {}
     for number, value in _fields(data):
         if number == 1:
-            wrapped = {"stringValue": value.decode("utf-8")}
+            wrapped = {"stringValue": _bytes(value).decode("utf-8")}
         elif number == 2:
             wrapped = {"boolValue": bool(value)}
         elif number == 3:
