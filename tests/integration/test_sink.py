@@ -131,10 +131,13 @@ def test_bad_input_gets_a_clear_answer(
 
 
 def test_other_paths_and_methods(sink: Sink) -> None:
-    """404 and 405."""
-    assert post(sink, "/v1/metrics", b"", PROTOBUF)[0] == 404
-    status, _, headers = post(sink, "/v1/logs", b"", None, method="GET")
-    assert (status, headers["allow"]) == (405, "POST")
+    """404 and 405, with what would be right; never the path that was asked for."""
+    status, said, _ = post(sink, f"/v1/metrics?token={CANARY}", b"", PROTOBUF)
+    assert status == 404
+    assert b"POST OTLP/HTTP to /v1/traces, /v1/logs or /v1/audit" in said
+    assert CANARY.encode() not in said
+    status, again, headers = post(sink, "/v1/logs", b"", None, method="GET")
+    assert (status, again, headers["allow"]) == (405, said, "POST")
 
 
 def test_gzip_of_several_members_is_taken(sink: Sink) -> None:
@@ -174,7 +177,7 @@ def test_what_cannot_be_served_is_told_without_a_traceback(sink: Sink, tmp_path:
     """A port that is taken, an address that is none, a directory that another sink writes or that is a file."""
     (tmp_path / "file").touch()
     for arguments, said in (
-        ((str(tmp_path / "x"), "--port", str(sink.port)), "Address already in use"),
+        ((str(tmp_path / "x"), "--port", str(sink.port)), "(Address already in use); choose another with --port"),
         ((str(tmp_path / "x"), "--port", "0", "--host", "name.invalid"), "cannot listen on name.invalid:0"),
         ((str(sink.directory), "--port", "0"), "another sink is writing to"),
         ((str(tmp_path / "file" / "x"), "--port", "0"), "Not a directory"),

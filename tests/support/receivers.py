@@ -155,7 +155,8 @@ class Reply:
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": PROTOBUF})
     act: str = ""
-    """``hang``, ``reset`` (RST after the request's body), ``close``, ``garbage``, ``drip``; empty for the answer."""
+    """``hang``, ``reset`` (RST after the request's body), ``close``, ``garbage``, ``drip``, ``cut`` (RST in the
+    middle of the answer); empty for the answer."""
 
 
 def partial(rejected: int, message: str = "") -> Reply:
@@ -212,15 +213,20 @@ class Receiver:
         if reply.act in ("hang", "close"):
             handler.close_connection = True
             return
-        if reply.act == "reset":
+        if reply.act == "garbage":
+            handler.wfile.write(b"\x15\x03\x01\x00\x02\x02\x16 no http\r\n\r\n")
+            handler.close_connection = True
+            return
+        if reply.act == "cut":
+            handler.wfile.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 99\r\n\r\n\n"
+            )
+            handler.wfile.flush()
+        if reply.act in ("reset", "cut"):
             handler.close_connection = True
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             handler.rfile.close()
             handler.connection.close()
-            return
-        if reply.act == "garbage":
-            handler.wfile.write(b"\x15\x03\x01\x00\x02\x02\x16 no http\r\n\r\n")
-            handler.close_connection = True
             return
         handler.send_response(reply.status)
         for name, value in reply.headers.items():

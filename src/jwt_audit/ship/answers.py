@@ -73,7 +73,7 @@ _HINTS = {
     403: "check the HEADERS (credentials)",
     404: "check the ENDPOINT's path",
     405: "check the ENDPOINT's path",
-    415: "check PROTOCOL",
+    415: "check PROTOCOL and COMPRESSION",
 }
 
 

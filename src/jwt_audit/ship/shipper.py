@@ -117,7 +117,9 @@ class Shipper:
     def cursor(self, stream: Stream) -> Cursor:
         """How far a stream was delivered: ahead of what is on disk where that takes no cursor."""
         reader = self._readers.get(stream.id)
-        return stream.cursor() if reader is None else reader.cursor
+        if reader is not None:
+            return reader.cursor
+        return Cursor(done=True) if stream.id in self._done else stream.cursor()
 
     def abandon(self) -> None:
         """In a forked child, where the thread does not exist: close the locks' files, unlock nothing.

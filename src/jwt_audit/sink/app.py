@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -30,6 +31,7 @@ FILES = (TRACES, LOGS, AUDIT)
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 _INVALID_ARGUMENT, _UNAVAILABLE = 3, 14
 _RETRY_SECONDS = "5"
+_PLACES = "this is jwt-audit sink: POST OTLP/HTTP to /v1/traces, /v1/logs or /v1/audit; GET /healthz\n"
 
 
 _Sort = Callable[[dict[str, Any]], dict[str, dict[str, Any]]]
@@ -86,7 +88,13 @@ def make_app(store: Store) -> Starlette:
         Route("/v1/audit", audit, methods=["POST"]),
         Route("/healthz", health),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={404: _lost, 405: _lost})
+
+
+async def _lost(_: Request, error: Exception) -> Response:
+    """What a wrong path or method is answered: what would be right, and never the path, which may hold a secret."""
+    assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls this for nothing else
+    return PlainTextResponse(_PLACES, error.status_code, error.headers)
 
 
 def _by_signal(form: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 import sys
@@ -56,5 +57,6 @@ def _listen(host: str, port: int) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise SpoolError(f"cannot listen on {host}:{port} ({error.strerror})") from error
+        hint = "; choose another with --port, 0 takes a free one" if error.errno == errno.EADDRINUSE else ""
+        raise SpoolError(f"cannot listen on {host}:{port} ({error.strerror}){hint}") from error
     return listener

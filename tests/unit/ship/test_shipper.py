@@ -390,9 +390,11 @@ def test_a_cursor_that_cannot_be_written_holds_nothing_up(
 
     monkeypatch.setattr("jwt_audit.spool.durable.replace", fail)
     monkeypatch.setattr(batches, "MAX_RECORDS", 3)
-    make_stream(tmp_path, records=8)
+    path, _ = make_stream(tmp_path, records=8)
     with shipping(tmp_path, receiver.url) as found:
         until(lambda: len(receiver.delivered()) == 10)
+        until(lambda: found.shipper.cursor(Stream(path)).done)
+        assert not done(path)
         time.sleep(0.1)
     assert len(records(receiver.acknowledged)) == 10
     assert len(found.told) == 1
