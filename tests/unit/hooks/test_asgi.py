@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -451,3 +452,76 @@ async def test_nothing_is_audited_while_nothing_is_installed() -> None:
 
     await run_asgi(app, scope_of(), receive, send)
     assert given == [receive, send]
+
+
+async def test_closed_calls_no_app_that_it_cannot_record(tmp_path: Path) -> None:
+    """A first record before the app; 503 where that cannot be written, and a WebSocket is closed (1013, try again)."""
+    with auditing(tmp_path, fail_mode="closed") as audited:
+        calls: list[int] = []
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            calls.append(len(audited.requests("http.request.received")))
+            await sends(started(), body(b"x"))(scope, receive, send)
+
+        await Server(audited).serve(app, scope_of("/", bearer("alice")))
+        (first,), (last,) = audited.requests("http.request.received"), audited.requests()
+        assert (first["request.id"], first["enduser.id"]) == (last["request.id"], "alice")
+        shutil.rmtree(audited.spool)
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        for kind in ("http", "websocket"):
+            await run_asgi(app, scope_of(type=kind), Server(audited).receive, send)
+        assert [(one["type"], one.get("status", one.get("code"))) for one in sent] == [
+            ("http.response.start", 503),
+            ("http.response.body", None),
+            ("websocket.close", 1013),
+        ]
+        assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("messages", "passed"),
+    [((started(), body(b"a", more=True), body(b"b")), 2), ((started(status=204), body(b"")), 0)],
+    ids=["body", "bodiless"],
+)
+async def test_closed_lets_nothing_pass_that_completes_an_unrecorded_response(
+    tmp_path: Path, messages: tuple[Message, ...], passed: int
+) -> None:
+    """Neither the last chunk, nor the headers of a response that has no body, nor what an app sends instead."""
+    refused: list[str] = []
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        shutil.rmtree(audited.spool)
+        for message in (*messages, started(status=500), body(b"sorry")):
+            try:
+                await send(message)
+            except ConnectionAbortedError:
+                refused.append(message["type"])
+        raise LookupError
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with auditing(tmp_path, fail_mode="closed") as audited:
+        with pytest.raises(LookupError):
+            await run_asgi(app, scope_of(), Server(audited).receive, send)
+        assert sent == list(messages[:passed])
+        assert len(refused) == len(messages) + 2 - passed
+
+
+async def test_closed_opens_no_websocket_that_it_cannot_record(tmp_path: Path) -> None:
+    """Its acceptance does not leave, and what follows is no connection's end."""
+    with auditing(tmp_path, fail_mode="closed") as audited:
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            shutil.rmtree(audited.spool)
+            await send(ACCEPT)
+
+        server = Server(audited)
+        with pytest.raises(ConnectionAbortedError):
+            await server.serve(app, scope_of("/ws", type="websocket"))
+        assert server.sent == []

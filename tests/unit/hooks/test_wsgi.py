@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import io
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -158,12 +159,12 @@ def test_an_app_that_writes_is_recorded_before_its_last_byte(audited: Audited) -
 
 def test_a_body_has_a_length_where_the_apps_own_has_one(audited: Audited) -> None:
     """Servers ask for it by ``hasattr`` or by ``len``, and take 1 for "this is all"."""
-    start = Server(audited).start_response
-    listed = run_wsgi(answers([b"a"]), environ_of(), start)
-    streamed = run_wsgi(answers(chunks(b"a")), environ_of(), start)
-    assert len(listed) == 1  # type: ignore[arg-type]
-    assert not hasattr(streamed, "__len__")
-    for body in (listed, streamed):
+    for result, length in (([b"a"], 1), ((b"a", b"b"), 2), (chunks(b"a"), None)):
+        body = run_wsgi(answers(result), environ_of(), Server(audited).start_response)
+        assert body is not result
+        assert hasattr(body, "__len__") == (length is not None)
+        if length is not None:
+            assert len(body) == length  # type: ignore[arg-type]
         body.close()  # type: ignore[attr-defined]
 
 
@@ -359,3 +360,52 @@ def test_excluded_paths_leave_no_record(tmp_path: Path) -> None:
         Server(audited).serve(answers([b"x"]), environ_of("/app.js", SCRIPT_NAME="/static"))
         Server(audited).serve(answers([b"x"]), environ_of("/static"))
         assert [one["url.path"] for one in audited.requests()] == ["/static"]
+
+
+def test_closed_calls_no_app_that_it_cannot_record(tmp_path: Path) -> None:
+    """A first record before the app, and 503 where that cannot be written."""
+    with auditing(tmp_path, fail_mode="closed") as audited:
+        calls: list[int] = []
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            calls.append(len(audited.requests("http.request.received")))
+            return answers([b"x"])(environ, start_response)
+
+        Server(audited).serve(app, environ_of("/", "alice"))
+        (first,), (last,) = audited.requests("http.request.received"), audited.requests()
+        assert (first["request.id"], first["enduser.id"]) == (last["request.id"], "alice")
+        shutil.rmtree(audited.spool)
+        server = Server(audited)
+        server.serve(app)
+        assert server.status == "503 Service Unavailable"
+        assert calls == [1]
+        assert current_request() is None
+
+
+@pytest.mark.parametrize("kind", ["list", "stream", "write", "file"])
+def test_closed_lets_nothing_pass_that_completes_an_unrecorded_response(tmp_path: Path, kind: str) -> None:
+    """However the app sends it, and also to who asks again."""
+    with auditing(tmp_path, fail_mode="closed") as audited:
+
+        def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+            write = start_response("200 OK", [("Content-Length", "1")])
+            shutil.rmtree(audited.spool)
+            if kind == "write":
+                write(b"x")
+            if kind == "list":
+                return [b"x"]
+            return FileWrapper(io.BytesIO(b"x")) if kind == "file" else chunks(b"x")
+
+        server = Server(audited)
+        environ = environ_of() | {"wsgi.file_wrapper": FileWrapper}
+        if kind in ("write", "file"):
+            with pytest.raises(ConnectionAbortedError):
+                run_wsgi(app, environ, server.start_response)
+        else:
+            body = run_wsgi(app, environ, server.start_response)
+            for _ in range(2):
+                with pytest.raises(ConnectionAbortedError):
+                    next(iter(body))
+            body.close()  # type: ignore[attr-defined]
+        assert server.sent == []
+        assert current_request() is None
