@@ -286,3 +286,13 @@ def test_wrong_settings_are_told_once_and_the_pipeline_is_there(
         pipeline.stop()
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     assert compose(suppress=nullcontext) is None
+
+
+def test_the_spools_limit_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is beyond it is refused, counted and told: never an unbounded directory."""
+    with auditing(tmp_path, spool_limit="8KiB") as audited:
+        for _ in range(40):
+            audited.pipeline.finish(request_of())
+        assert 0 < len(audited.requests()) < 40
+        assert sum(path.stat().st_size for path in audited.spool.glob("streams/*/*.seg")) < 12 * 1024
+        assert any("has reached its limit of 8192 bytes" in message for message in told(caplog))

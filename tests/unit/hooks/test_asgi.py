@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import errno
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
 from jwt_audit.context import current_request
+from jwt_audit.spool.spool import StreamWriter
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import App, Message, Receive, Scope, Send, run_asgi
 from support.audited import Audited, auditing, token
 
@@ -491,11 +493,11 @@ async def test_closed_lets_nothing_pass_that_completes_an_unrecorded_response(
     tmp_path: Path, messages: tuple[Message, ...], passed: int
 ) -> None:
     """Neither the last chunk, nor the headers of a response that has no body, nor what an app sends instead."""
-    refused: list[str] = []
+    spool, refused = tmp_path / "spool", list[str]()
     sent: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        shutil.rmtree(audited.spool)
+        shutil.rmtree(spool)
         for message in (*messages, started(status=500), body(b"sorry")):
             try:
                 await send(message)
@@ -511,6 +513,34 @@ async def test_closed_lets_nothing_pass_that_completes_an_unrecorded_response(
             await run_asgi(app, scope_of(), Server(audited).receive, send)
         assert sent == list(messages[:passed])
         assert len(refused) == len(messages) + 2 - passed
+
+
+async def test_what_is_broken_off_is_counted_and_has_no_second_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The app's error that follows is ours; when the disk takes records again, the loss is told."""
+
+    def fails(self: StreamWriter, payload: bytes, digest: str) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(started())
+        monkeypatch.setattr(StreamWriter, "append", fails)
+        try:
+            await send(body(b"x"))
+        finally:
+            monkeypatch.undo()
+
+    with auditing(tmp_path, fail_mode="closed") as made:
+        with pytest.raises(ConnectionAbortedError):
+            await Server(made).serve(app)
+        await Server(made).serve(sends(started(), body(b"x")))
+        assert [one.event_name for one in made.records() if one.event_name != "audit.stream.start"] == [
+            "http.request.received",
+            "audit.records.lost",
+            "http.request.received",
+            "http.request",
+        ]
 
 
 async def test_closed_opens_no_websocket_that_it_cannot_record(tmp_path: Path) -> None:
