@@ -219,6 +219,7 @@ def test_a_kill_of_the_collector_loses_nothing(chain: Chain, capsys: pytest.Capt
 
 def test_what_victorialogs_answers_is_proved(chain: Chain, tmp_path: Path) -> None:
     """Its query's output alone and with the spool is valid; a changed attribute and a deleted record are found."""
+    assert f"'query={AUDIT}'" in (CONFIG.parent / "docs" / "backends.md").read_text("utf-8")
     written = sum(
         len(segment.read_bytes().splitlines()) for stream in streams(chain) for segment in stream.glob("*.seg")
     )

@@ -24,10 +24,12 @@ from .values import Unread, values
 Advance = Callable[[int], None]
 
 STDIN = Path("-")
-EXPORT_SUFFIXES = (".json", ".jsonl", ".ndjson", ".gz", ".binpb", ".pb")
+EXPORT_SUFFIXES = (".json", ".jsonl", ".ndjson", ".gz", ".zst", ".zstd", ".binpb", ".pb")
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
+_LENGTH = 4
+"""Bytes before each message in the Collector's files that are not JSON: its size, big-endian."""
 _PEEK = 64
 _BUFFER = 2**20
 _LARGEST_MESSAGE = 2**28
@@ -66,6 +68,11 @@ def _read_export(copy: Copy, source: str, opened: BinaryIO, advance: Advance) ->
     start = file.peek(_PEEK)
     if start.startswith(_ZSTD):
         raise EvidenceError(f"{source} is compressed with zstd: give it as zstd -dc FILE | jwt-audit verify -")
+    if start[_LENGTH : _LENGTH + len(_ZSTD)] == _ZSTD:
+        raise EvidenceError(
+            f"{source} holds messages that the Collector compressed one by one, which no tool undoes: "
+            "have its file exporter write without compression"
+        )
     if start.startswith(_GZIP):
         file = cast("BufferedReader", gzip.GzipFile(fileobj=opened))
         try:
@@ -107,19 +114,19 @@ def _messages(file: BufferedReader, copy: Copy, source: str, advance: Advance) -
             yield _request(data, source), Place(source, offset=0)
             return
         offset = 0
-        while prefix := file.read(4):
+        while prefix := file.read(_LENGTH):
             size = int.from_bytes(prefix, "big")
-            data = file.read(min(size, _LARGEST_MESSAGE)) if len(prefix) == 4 else b""
+            data = file.read(min(size, _LARGEST_MESSAGE)) if len(prefix) == _LENGTH else b""
             place = Place(source, offset=offset)
-            if len(data) < size or len(prefix) < 4:
+            if len(data) < size or len(prefix) < _LENGTH:
                 yield Unread(place, len(prefix) + len(data), torn=size <= _LARGEST_MESSAGE)
                 return
-            advance(4 + size)
-            offset += 4 + size
+            advance(_LENGTH + size)
+            offset += _LENGTH + size
             try:
                 yield protobuf.request(data), place
             except ValueError:
-                yield Unread(place, 4 + size, torn=False)
+                yield Unread(place, _LENGTH + size, torn=False)
     except _DAMAGED:
         _tell_damaged(copy, source)
 
