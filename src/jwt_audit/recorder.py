@@ -11,8 +11,6 @@ as one can be written again. A stream whose files are removed under it is left, 
 
 from __future__ import annotations
 
-import os
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -28,14 +26,13 @@ from .evidence.record import Record, system_record
 from .ids import new_id
 from .losses import Losses
 from .spool.spool import Spool, StreamWriter
+from .stream_start import KNOWN_STREAMS, key_binding, known_streams, new_stream_id
 
 if TYPE_CHECKING:
     from .evidence.signing import Signer
 
 TICK_SECONDS = 1.0
 TICK_RECORDS = 256
-KNOWN_STREAMS = 64
-"""How many other streams of the spool a stream's first record names."""
 
 _USAGE_TICKS = 16
 
@@ -183,18 +180,14 @@ class Recorder:
         self._spool.make(root=not self._strict)
         signer = self._signer_source()
         binding = dict(self._binding())
-        known = [_last_position(stream.heads, stream.id) for stream in self._spool.streams()[-KNOWN_STREAMS:]]
-        known += self._gone[-KNOWN_STREAMS:]
-        self._others = self._spool.usage()
-        writer = self._spool.open_stream(_new_stream_id(now), reserve=self._strict)
-        self._writer, self._signer = writer, signer
-        self._position = Position(writer.path.name)
-        key = signer.public_key
-        binding[attr.STREAM_ALGORITHM] = key.algorithm
-        binding[attr.STREAM_KEY_ID] = key.key_id
-        binding[attr.STREAM_PUBLIC_KEY] = key.text
+        binding.update(key_binding(signer))
+        known = [*known_streams(self._spool), *self._gone[-KNOWN_STREAMS:]]
         if known:
             binding[attr.STREAM_KNOWN] = known
+        self._others = self._spool.usage()
+        writer = self._spool.open_stream(new_stream_id(now), reserve=self._strict)
+        self._writer, self._signer = writer, signer
+        self._position = Position(writer.path.name)
         try:
             first = self._own(attr.EVENT_STREAM_START, binding, "audit stream started", now)
             self._write(first, last_resort=False)
@@ -324,7 +317,10 @@ class Recorder:
         self._since_measured += 1
         if self._since_measured >= _USAGE_TICKS and self._writer is not None:
             self._since_measured = 0
-            self._others = self._spool.usage() - self._writer.bytes
+            try:
+                self._others = self._spool.usage() - self._writer.bytes
+            except SpoolError:
+                return  # it has just gone: the next tick sees that
         used = self._others + (self._writer.bytes if self._writer is not None else 0)
         if used >= self._limit * 0.8:
             tell(
@@ -363,24 +359,3 @@ class Recorder:
         self._close_left()
         if self._writer is not None:
             self._writer.close()
-
-
-def _new_stream_id(now: int) -> str:
-    """Sorts by the time of its start and tells it; unique across processes and hosts."""
-    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 1_000_000_000))
-    return f"{moment}.{now // 1_000_000 % 1000:03d}Z-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _last_position(path: os.PathLike[str], stream_id: str) -> str:
-    """``stream number hash`` of a stream's last head as it stands in the file, or ``stream 0``."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - seeks from the end
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 4096))
-            for line in reversed(file.read().splitlines(keepends=True)):
-                if line.endswith(b"\n"):
-                    head = heads.parse_line(line).head
-                    return f"{stream_id} {head.number} {head.hash}"
-    except (OSError, RecordError):
-        pass  # a statement of what was seen: nothing usable was
-    return f"{stream_id} 0"
