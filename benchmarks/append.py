@@ -2,7 +2,8 @@
 
 Both get the same event, times, body and attributes, the recorder as `request_record` makes them, the
 SDK as a log record's. The recorder's has its number, its hash and its line in a file when the call
-returns, the SDK's is in a queue in memory; both deliver in the background. Measured: CPU time of the calling thread, the mean of a round.
+returns, the SDK's is in a queue in memory; both deliver in the background. Measured: CPU time of the
+calling thread, the mean of a round.
 """
 
 from __future__ import annotations
