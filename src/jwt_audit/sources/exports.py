@@ -31,7 +31,7 @@ _DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile)
 _LENGTH = 4
 """Bytes before each message in the Collector's files that are not JSON: its size, big-endian."""
 _PEEK = 64
-_BUFFER = 2**20
+_BUFFER = 2**22
 _LARGEST_MESSAGE = 2**28
 
 
