@@ -5,6 +5,8 @@ So ``jwt-audit verify`` starts at once and needs nothing of what the others need
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
 from typing import Any, cast
@@ -22,6 +24,9 @@ COMMANDS = {
     "verify": "jwt_audit.cli.verify:verify",
 }
 """Name of each command, and where it is."""
+
+BROKEN_PIPE = 128 + 13
+"""The exit status of a command that nobody reads any more: that of a death by SIGPIPE."""
 
 
 class _Lazy(MutableMapping[str, click.Command]):
@@ -61,7 +66,9 @@ class _Group(click.Group):
         except JWTAuditError as error:
             raise click.ClickException(str(error)) from error
         except BrokenPipeError:
-            raise  # who reads has gone: click ends the command in silence
+            # Who reads has gone. Not by 1, which for some commands is a finding. What is buffered goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(BROKEN_PIPE)
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or type(error).__name__
             raise click.ClickException(what) from error

@@ -187,21 +187,23 @@ def _show(
     def say(line: str, style: str = "") -> None:
         console.print(text(line, 4096), style=style, highlight=False, markup=False, soft_wrap=True)
 
-    if shown:
-        console.print(table)
-    if len(found) > len(shown):
-        say(f"{len(found) - len(shown)} more streams have ended and are delivered whole (--all shows them)")
-    waits = f"{size_text(whole['backlog_bytes'])} in {whole['backlog_records']} records wait for delivery"
-    if whole["backlog_bytes"]:
-        waits += f", the first for {age_text(whole['backlog_age'])}"
-    else:
-        waits = "nothing waits for delivery"
-    say(f"{len(found)} streams, {whole['records']} records; {waits}")
-    used = f"{size_text(whole['bytes'])} of {size_text(whole['limit'])} used"
-    say(f"{used}; {whole['dead_letters']} dead letters; {whole['pruned_streams']} streams were pruned")
-    say(f"shipped by {ships.shown}" if ships is not None else "no process is shipping")
-    for problem in problems:
-        say(f"{problem.kind}: {problem.detail}", "bold red")
+    with console.capture() as captured:
+        if shown:
+            console.print(table)
+        if len(found) > len(shown):
+            say(f"{len(found) - len(shown)} more streams have ended and are delivered whole (--all shows them)")
+        waits = f"{size_text(whole['backlog_bytes'])} in {whole['backlog_records']} records wait for delivery"
+        if whole["backlog_bytes"]:
+            waits += f", the first for {age_text(whole['backlog_age'])}"
+        else:
+            waits = "nothing waits for delivery"
+        say(f"{len(found)} streams, {whole['records']} records; {waits}")
+        used = f"{size_text(whole['bytes'])} of {size_text(whole['limit'])} used"
+        say(f"{used}; {whole['dead_letters']} dead letters; {whole['pruned_streams']} streams were pruned")
+        say(f"shipped by {ships.shown}" if ships is not None else "no process is shipping")
+        for problem in problems:
+            say(f"{problem.kind}: {problem.detail}", "bold red")
+    click.echo(captured.get(), nl=False)  # by one write, and a reader that has gone is then seen
 
 
 def _count(path: Path) -> int:

@@ -67,7 +67,8 @@ def tail(
     of tokens that the app's process verified; of an expired one they stand in brackets, of any other
     nobody is named. What came with a request is shown escaped.
 
-    Exit code 0: the end of what is there. 1: it cannot be read. 2: wrong usage. 130: ended by SIGINT.
+    Exit code 0: the end of what is there. 1: it cannot be read, or not all of it. 2: wrong usage. 130:
+    ended by SIGINT.
     """
     start = 0 if since is None else _moment(since)
     wanted = _filter(user, session, status, start)
@@ -76,8 +77,16 @@ def tail(
     table = None if json else _table()
     show = as_json if table is None else table.line
 
+    told: set[str] = set()
+
     def new() -> Iterator[Row]:
-        return filter(wanted, (row(seen) for seen in _polled(source) if is_shown(seen, everything=everything)))
+        for seen in _polled(source, last=not follow):
+            if is_shown(seen, everything=everything) and wanted(one := row(seen)):
+                yield one
+        for failure in source.failures:
+            if failure not in told:
+                told.add(failure)
+                click.echo(f"jwt-audit: {failure}", err=True)
 
     def write(some: Iterable[Row], *, at_once: bool = False) -> None:
         for one in some:
@@ -104,6 +113,8 @@ def tail(
             sys.exit(130)
     if source.unread:
         click.echo(f"jwt-audit: {source.unread} lines are no records; jwt-audit verify says what they are", err=True)
+    if told:
+        sys.exit(1)
 
 
 def _source(path: Path | None, *, follow: bool, since: int) -> Source:
@@ -122,10 +133,12 @@ def _source(path: Path | None, *, follow: bool, since: int) -> Source:
     return GrowingSpool(root, since=since)
 
 
-def _polled(source: Source) -> Iterator[Seen]:
-    """What is new; nothing where the spool is not yet there or the file is just being replaced."""
+def _polled(source: Source, *, last: bool) -> Iterator[Seen]:
+    """What is new; nothing where the spool is not yet there. With ``last`` nothing is expected to follow."""
     try:
         yield from source.poll()
+        if last and isinstance(source, GrowingFile):
+            yield from source.last()
     except JWTAuditError:
         if isinstance(source, GrowingSpool) and not source.there:
             return

@@ -92,6 +92,8 @@ class _GrowingStream:
         self.stream = stream
         self.finished = False
         self.unread = 0
+        self.failure = ""
+        """Why a part of it cannot be read; empty where all can be, or is gone by retention."""
         self._since = since
         self._segment = ""
         self._lines = _Lines()
@@ -124,8 +126,10 @@ class _GrowingStream:
                             self.unread += 1
                         else:
                             yield seen
-            except OSError:
-                continue
+            except FileNotFoundError:
+                continue  # removed by retention
+            except OSError as error:
+                self.failure = f"cannot read {path} ({error.strerror})"
         self.finished = not alive
 
 
@@ -154,6 +158,11 @@ class GrowingSpool:
     def unread(self) -> int:
         """Whole lines so far that are no record."""
         return sum(stream.unread for stream in self._streams.values())
+
+    @property
+    def failures(self) -> list[str]:
+        """What of it cannot be read, and why."""
+        return [stream.failure for stream in self._streams.values() if stream.failure]
 
     @property
     def there(self) -> bool:
@@ -227,6 +236,17 @@ class GrowingFile:
             yield from self._read(self._file)
         except OSError as error:
             raise EvidenceError(f"cannot read {self._path} ({error.strerror})") from error
+
+    def last(self) -> Iterator[Seen]:
+        """What follows the last newline, taken for a line: of a file that grows no more."""
+        if self._file is not None:
+            self._file.seek(self._lines.offset)
+            yield from self._records(self._file.read(_LONGEST))
+
+    @property
+    def failures(self) -> list[str]:
+        """None: what cannot be read raises."""
+        return []
 
     def __enter__(self) -> GrowingFile:
         return self

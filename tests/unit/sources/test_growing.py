@@ -272,3 +272,30 @@ def test_memory_of_what_was_shown_is_bounded(tmp_path: Path, monkeypatch: pytest
     seen = [Seen("e", 0, 0, {attr.RECORD_ID: name}) for name in "abc"]
     assert [once.new(one) for one in (*seen, seen[2], seen[1], seen[0])] == [True, True, True, False, False, True]
     assert once.new(Seen("e", 0, 0, {}))
+
+
+def test_a_last_line_without_its_end(tmp_path: Path, stack: ExitStack) -> None:
+    """Of a file that grows no more it is a line; torn, it is counted."""
+    stream = LiveStream(tmp_path / "spool")
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(request(stream).rstrip())
+    file = stack.enter_context(GrowingFile(path))
+    assert list(file.poll()) == []
+    assert numbers(list(file.last())) == [(stream.id, 1)]
+    assert file.unread == 0
+    path.write_bytes(request(stream)[:-20])
+    torn = stack.enter_context(GrowingFile(path))
+    assert list(torn.poll()) == list(torn.last()) == []
+    assert (torn.unread, torn.failures) == (1, [])
+    stream.close()
+
+
+def test_what_of_a_spool_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """And hides nothing else."""
+    bad, _ = make_stream(tmp_path)
+    good, _ = make_stream(tmp_path, records=1)
+    (bad / segment_name(1)).unlink()
+    (bad / segment_name(1)).mkdir()
+    spool = GrowingSpool(tmp_path)
+    assert {stream for stream, _ in numbers(list(spool.poll()))} == {good.name}
+    assert spool.failures == [f"cannot read {bad / segment_name(1)} (Is a directory)"]
