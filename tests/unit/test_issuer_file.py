@@ -9,7 +9,7 @@ import pytest
 
 from jwt_audit.config import PREFIX, Config, load
 from jwt_audit.errors import ConfigError
-from jwt_audit.issuer_file import KEY_PLACES, presets
+from jwt_audit.issuer_file import KEY_PLACES, presets, read_issuers
 from jwt_audit.issuer_table import IssuerTable
 
 PRESETS = [
@@ -268,3 +268,13 @@ def test_one_issuer_by_its_metadata() -> None:
         config, problems = load(wrong)
         assert [problem.variable for problem in problems] == [f"{PREFIX}DISCOVERY"]
         assert not config.token_settings_ok
+
+
+def test_a_file_that_goes_between_two_looks(tmp_path: Path) -> None:
+    """Or that is a directory: told, and no token is verified."""
+    config, problems = load({f"{PREFIX}ISSUERS_FILE": str(tmp_path)})
+    assert "cannot read" in str(problems[0])
+    assert not config.token_settings_ok
+    read = read_issuers(tmp_path, IssuerTable("variables"), (), ())
+    assert not read.readable
+    assert "cannot be read (Is a directory)" in read.problems[0][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import re
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import pytest
 
 from jwt_audit.errors import KeySourceError
+from jwt_audit.identity import Reason
 from jwt_audit.issuer_table import IssuerTable
 from jwt_audit.tokens.issuers import Issuer, Issuers, KeyRing, make_issuer, make_issuers
 from jwt_audit.tokens.keys import FileKeys, UrlKeys
-from support.issuer import SECRET, jwks, signing_key
+from jwt_audit.tokens.verify import TokenVerifier
+from support.issuer import NOW, SECRET, claims, jwks, signing_key
 
 told: list[str] = []
 
@@ -147,3 +150,61 @@ def test_the_issuer_is_chosen_by_its_exact_name(files: dict[str, Path]) -> None:
         assert Issuers([a, rest]).choose({"iss": other}) is rest
     assert Issuers([a, rest]).choose({"iss": "https://a/"}) is a
     assert named.sources == (keys,)
+
+
+def test_a_wrong_table_takes_nobodys_place_and_nobody_takes_its(files: dict[str, Path]) -> None:
+    """Its tokens are unverified, and are not left to an issuer without a name; the others go on."""
+    key = signing_key()
+    tables = [
+        IssuerTable("variables", issuer="https://good/", public_key=files["pem"]),
+        IssuerTable("[[issuer]] 1", issuer="https://short/", secret_file=files["bad"]),
+        IssuerTable("[[issuer]] 2", issuer="https://broken/", broken=True),
+        IssuerTable("[[issuer]] 3", public_key=files["pem"]),
+    ]
+    heard: list[str] = []
+    issuers = make_issuers(tables, RING, lambda message, **_: heard.append(message))
+    assert issuers is not None
+    assert len(heard) == 1
+    assert heard[0].startswith("[[issuer]] 1")
+    assert heard[0].endswith("; until then its tokens stay unverified")
+    verifier = TokenVerifier(issuers, now=lambda: NOW + 1)
+    try:
+        assert verifier.wait_ready(60)
+        for iss, reason in (
+            ("https://good/", None),
+            ("https://short/", Reason.KEYS_UNAVAILABLE),
+            ("https://broken/", Reason.KEYS_UNAVAILABLE),
+            ("https://other/", None),
+        ):
+            identity = verifier.verify(key.sign(claims(iss=iss)))
+            assert identity.reason is reason
+            assert not verifier.undecided(identity)
+    finally:
+        verifier.close()
+
+
+def test_tables_that_name_the_same_keys_share_their_source(files: dict[str, Path]) -> None:
+    """So one key set is fetched once, however many issuers sign by it; other algorithms of a secret are other keys."""
+    ring = KeyRing(suppress=contextlib.nullcontext, tell=tell)
+    url = "https://login.example.com/keys"
+    one, two = (make_issuer(IssuerTable("t", issuer=name, jwks=url), ring) for name in ("a", "b"))
+    assert one.keys is two.keys
+    assert Issuers([one, two]).sources == (one.keys,)
+    (files["secret"]).write_bytes(SECRET)
+    short, long = (
+        make_issuer(IssuerTable("t", issuer=name, secret_file=files["secret"], algorithms=(name,)), ring)
+        for name in ("HS256", "HS512")
+    )
+    assert short.keys is not long.keys
+    meta = f"{url}/.well-known/openid-configuration"
+    first, second = (make_issuer(IssuerTable("t", issuer=name, discovery=meta), ring) for name in ("a", "b"))
+    assert first.keys is not second.keys  # each checks that the metadata names its own issuer
+
+
+def test_what_a_key_file_holds_stops_no_start(tmp_path: Path) -> None:
+    """Whatever foreign exception a parser raises, it is told as what is wrong with that file."""
+    at = (certificate := signing_key().certificate).index(b"\xa0\x03\x02\x01\x02")
+    odd = base64.encodebytes(certificate[: at + 4] + b"\x01" + certificate[at + 5 :])
+    (tmp_path / "key.pem").write_bytes(b"-----BEGIN CERTIFICATE-----\n" + odd + b"-----END CERTIFICATE-----\n")
+    with pytest.raises(KeySourceError, match=r"key\.pem: "):
+        composed(public_key=tmp_path / "key.pem")
