@@ -194,38 +194,40 @@ def test_after_settling_it_goes_on(audited: Audited) -> None:
 
 
 def test_disk_waits_for_one_sync_that_all_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DURABILITY=disk: nothing returns before a sync that began after it; 64 waiting requests cost few of them."""
+    """DURABILITY=disk: nothing returns before a sync has ended; 64 requests that wait together cost few of them."""
     synced: list[int] = []
-    waiting = threading.Semaphore(0)
+    returned: list[bool] = []
+    all_written = threading.Event()
     real = os.fdatasync
 
-    def slow(fd: int) -> None:
-        synced.append(fd)
-        time.sleep(0.05)
+    def held(fd: int) -> None:
+        assert all_written.wait(60)
         real(fd)
+        synced.append(fd)
 
-    with auditing(tmp_path, durability="disk") as audited:
-        audited.pipeline.finish(request_of())
-        monkeypatch.setattr(os, "fdatasync", slow)
-        synced.clear()
+    def work() -> None:
+        returned.append(made.pipeline.finish(request_of()) and bool(synced))
 
-        def work() -> None:
-            assert audited.pipeline.finish(request_of())
-            assert synced
-            waiting.release()
+    async def tasks() -> None:
+        found = await asyncio.gather(*(made.pipeline.finish_async(request_of()) for _ in range(32)))
+        returned.extend(one and bool(synced) for one in found)
 
+    with auditing(tmp_path, durability="disk") as made:
+        made.pipeline.finish(request_of())
+        monkeypatch.setattr(os, "fdatasync", held)
+        monkeypatch.setattr("opentelemetry.instrumentation.jwt_audit.pipeline.DISK_SECONDS", 120.0)
         threads = [threading.Thread(target=work) for _ in range(32)]
+        threads.append(threading.Thread(target=lambda: asyncio.run(tasks())))
         for thread in threads:
             thread.start()
-
-        async def all_at_once() -> None:
-            assert all(await asyncio.gather(*(audited.pipeline.finish_async(request_of()) for _ in range(32))))
-
-        asyncio.run(all_at_once())
+        deadline = time.monotonic() + 60
+        while len(made.requests()) < 65 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert returned == []
+        all_written.set()
         for thread in threads:
             thread.join()
-        assert all(waiting.acquire(blocking=False) for _ in range(32))
-        assert len(audited.requests()) == 65
+        assert returned == [True] * 64
         assert len(synced) <= 64 / 5, "five times fewer syncs than requests"
 
 
