@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import threading
@@ -31,6 +30,7 @@ from jwt_audit.sources.spool import read_spool
 from jwt_audit.spool.segment import read
 from jwt_audit.spool.spool import streams
 from support.served import GUNICORN, SECONDS, UVICORN, Served, serving
+from support.spools import clear_away
 
 APPS = Path(__file__).parent / "apps"
 P = "OTEL_PYTHON_JWT_AUDIT_"
@@ -216,7 +216,7 @@ def test_without_its_spool_nothing_reaches_the_app(tmp_path: Path, server: str) 
         before = [app.ask() for _ in range(10)]
         app.check(before)
         assert len(app.handled()) == 10
-        shutil.rmtree(app.spool)
+        clear_away(app.spool)
         assert {app.ask().status for _ in range(10)} == {503}
         assert len(app.handled()) == 10
         assert not app.spool.exists(), "it may be an unmounted volume: nothing is written in its place"
@@ -241,7 +241,7 @@ def test_a_response_whose_record_fails_is_broken_off(tmp_path: Path, server: str
         assert app.ask().body == b"first last"
         waiting = [clients.submit(app.ask, "/gated") for _ in range(3)]
         app.served.wait(lambda: len(app.handled()) == 4)
-        shutil.rmtree(app.spool)
+        clear_away(app.spool)
         app.gate.touch()
         for answer in (one.result() for one in waiting):
             assert not answer.whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +92,8 @@ def make_stream(
         stream.sync()
         stream.close()
     return stream.path, stream.signer
+
+
+def clear_away(spool: Path) -> None:
+    """Remove a spool that is in use: first its name, so that nothing is made in it meanwhile."""
+    shutil.rmtree(spool.rename(spool.with_name(f"{spool.name}-cleared")))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
-import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from jwt_audit.context import current_request
 from jwt_audit.spool.spool import StreamWriter
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import App, Message, Receive, Scope, Send, run_asgi
 from support.audited import Audited, auditing, token
+from support.spools import clear_away
 
 pytestmark = pytest.mark.anyio
 
@@ -468,7 +468,7 @@ async def test_closed_calls_no_app_that_it_cannot_record(tmp_path: Path) -> None
         await Server(audited).serve(app, scope_of("/", bearer("alice")))
         (first,), (last,) = audited.requests("http.request.received"), audited.requests()
         assert (first["request.id"], first["enduser.id"]) == (last["request.id"], "alice")
-        shutil.rmtree(audited.spool)
+        clear_away(audited.spool)
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
@@ -497,7 +497,7 @@ async def test_closed_lets_nothing_pass_that_completes_an_unrecorded_response(
     sent: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        shutil.rmtree(spool)
+        clear_away(spool)
         for message in (*messages, started(status=500), body(b"sorry")):
             try:
                 await send(message)
@@ -548,7 +548,7 @@ async def test_closed_opens_no_websocket_that_it_cannot_record(tmp_path: Path) -
     with auditing(tmp_path, fail_mode="closed") as audited:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            shutil.rmtree(audited.spool)
+            clear_away(audited.spool)
             await send(ACCEPT)
 
         server = Server(audited)

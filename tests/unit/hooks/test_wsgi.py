@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import io
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from flask import Flask, abort
 from jwt_audit.context import current_request
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import App, Environ, StartResponse, run_wsgi
 from support.audited import Audited, auditing, token
+from support.spools import clear_away
 
 
 @pytest.fixture
@@ -374,7 +374,7 @@ def test_closed_calls_no_app_that_it_cannot_record(tmp_path: Path) -> None:
         Server(audited).serve(app, environ_of("/", "alice"))
         (first,), (last,) = audited.requests("http.request.received"), audited.requests()
         assert (first["request.id"], first["enduser.id"]) == (last["request.id"], "alice")
-        shutil.rmtree(audited.spool)
+        clear_away(audited.spool)
         server = Server(audited)
         server.serve(app)
         assert server.status == "503 Service Unavailable"
@@ -389,7 +389,7 @@ def test_closed_lets_nothing_pass_that_completes_an_unrecorded_response(tmp_path
 
         def app(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
             write = start_response("200 OK", [("Content-Length", "1")])
-            shutil.rmtree(audited.spool)
+            clear_away(audited.spool)
             if kind == "write":
                 write(b"x")
             if kind == "list":
