@@ -108,7 +108,7 @@ def test_a_receiver_without_gzip_is_told_of_and_served_without(tmp_path: Path) -
     path, _ = make_stream(tmp_path, records=3)
     with receiving() as receiver:
         receiver.rule = lambda _: Reply(415) if "content-encoding" in receiver.headers[-1] else Reply()
-        with running_shipper(tmp_path, receiver.url) as shipper:
+        with running_shipper(tmp_path, receiver.url, COMPRESSION="gzip") as shipper:
             assert shipper.stdout is not None
             assert "answered 415: check PROTOCOL and COMPRESSION" in shipper.stdout.readline()
         assert Stream(path).cursor().number == 0

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from jwt_audit import attributes as attr
+from jwt_audit.config import PREFIX
 from jwt_audit.spool.durable import Lock
 from jwt_audit.spool.spool import Stream
 from support.receivers import COMMAND, Reply, receiving, records, running_shipper, running_sink, until
@@ -244,7 +245,7 @@ def test_once_says_why_not_all_is_delivered(tmp_path: Path) -> None:
         receiver.rule = lambda _: Reply(401)
         found = ship(spool, "--once", "--endpoint", receiver.url)
         assert found.returncode == 1
-        assert f"Error: not all is delivered: {receiver.url} answered 401: check the HEADERS" in found.stderr
+        assert f"Error: not all is delivered: {PREFIX}ENDPOINT: {receiver.url} answered 401: check" in found.stderr
         assert "0 log records were delivered" in found.stderr
         assert "in 1 streams wait in the spool" in found.stderr
         assert not Stream(path).cursor().done

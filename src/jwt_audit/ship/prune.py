@@ -149,8 +149,11 @@ class Pruner:
     def _sweep(self) -> None:
         """Clear away what a crash left: streams half removed, and streams that were never born."""
         for path in (self._root / "streams").glob(".*"):
-            born_dead = self._now() - path.stat().st_mtime > _BIRTH_SECONDS and not durable.Lock.held(path / "lock")
-            if path.name.startswith(_REMOVED) or born_dead:
+            try:
+                old = self._now() - path.stat().st_mtime > _BIRTH_SECONDS
+            except FileNotFoundError:
+                continue  # just born: it has its name by now
+            if path.name.startswith(_REMOVED) or (old and not durable.Lock.held(path / "lock")):
                 shutil.rmtree(path, ignore_errors=True)
 
 

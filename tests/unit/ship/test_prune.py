@@ -182,15 +182,16 @@ def test_a_spool_that_takes_no_record_is_pruned_all_the_same(tmp_path: Path) -> 
 
 
 def test_what_a_crash_left_is_cleared_away(tmp_path: Path) -> None:
-    """A stream half removed, one never born; not one that is being born."""
+    """A stream half removed, one never born; not one that is being born, nor one that got its name meanwhile."""
     streams = tmp_path / "streams"
     live = LiveStream(tmp_path)
     for name in (".pruned-x", ".dead", ".born"):
         (streams / name).mkdir()
         (streams / name / segment_name(1)).touch()
     os.utime(streams / ".dead", (1, 1))
+    (streams / ".gone").symlink_to(streams / "nowhere")  # what is listed and not there any more
     Pruning(tmp_path).run()
-    assert sorted(path.name for path in streams.iterdir()) == [".born", live.id]
+    assert sorted(path.name for path in streams.iterdir()) == [".born", ".gone", live.id]
     live.close()
 
 
