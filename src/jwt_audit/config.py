@@ -35,18 +35,32 @@ def _default_spool(environ: Mapping[str, str]) -> Path:
         if not service and name.strip() == "service.name":
             service = unquote(value.strip())
     state = environ.get("XDG_STATE_HOME") or ""
-    base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    base = Path(state) if state.startswith("/") else _state()
     return base / "jwt-audit" / (re.sub(r"[^A-Za-z0-9_.\-]", "_", service).strip(".") or "unknown_service")
+
+
+def _state() -> Path:
+    try:
+        return Path.home() / ".local" / "state"
+    except RuntimeError:  # a container's user without HOME and without an entry in passwd
+        return Path("/var/lib")
 
 
 _HIDDEN = ("off", "off", "off")
 
 
 def _setting(
-    parse: Callable[[Any], Any], default: Any = None, *, token: bool = False, otlp: str = "", wrong: Any = None
+    parse: Callable[[Any], Any],
+    default: Any = None,
+    *,
+    token: bool = False,
+    otlp: str = "",
+    wrong: Any = None,
+    secret: bool = False,
 ) -> Any:
     """A setting; ``wrong`` takes the place of a value that cannot be used, where the default would not be safe."""
-    return field(default=default, metadata={"parse": parse, "token": token, "otlp": otlp, "wrong": wrong})
+    metadata = {"parse": parse, "token": token, "otlp": otlp, "wrong": wrong}
+    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,7 @@ class Config:
     jwks: str | None = _setting(values.jwks, token=True)
     discovery: str | None = _setting(values.discovery, token=True)
     public_key: Path | None = _setting(values.existing_file, token=True)
-    secret_file: Path | None = _setting(values.existing_file, token=True)
+    secret_file: Path | None = _setting(values.file_of_secret, token=True)
     issuer: str | None = _setting(values.text, token=True)
     audience: tuple[str, ...] = _setting(values.names, (), token=True)
     algorithms: tuple[str, ...] = _setting(values.algorithms, (), token=True)
@@ -77,7 +91,7 @@ class Config:
     http_hosts: tuple[str, ...] = _setting(values.names, (), token=True)
     sources: tuple[str, ...] = _setting(values.sources, ("bearer",), token=True)
     pii: tuple[str, str, str] = _setting(values.pii, ("raw", "raw", "raw"), wrong=_HIDDEN)
-    pseudonym_key_file: Path | None = _setting(values.existing_file)
+    pseudonym_key_file: Path | None = _setting(values.file_of_secret)
     token_fingerprint: bool = _setting(values.flag, False)
     excluded_paths: tuple[str, ...] = _setting(values.paths, ())
     spool: Path = _setting(values.directory, Path())
@@ -85,13 +99,13 @@ class Config:
     retention: int = _setting(values.seconds, 7 * 86400)
     endpoint: str = _setting(values.http_url, "")
     protocol: str = _setting(values.one_of("http/protobuf", "http/json"), "http/protobuf")
-    headers: tuple[tuple[str, str], ...] = _setting(values.headers, (), otlp="HEADERS")
+    headers: tuple[tuple[str, str], ...] = _setting(values.headers, (), otlp="HEADERS", secret=True)
     certificate: Path | None = _setting(values.existing_file, otlp="CERTIFICATE")
     client_certificate: Path | None = _setting(values.existing_file, otlp="CLIENT_CERTIFICATE")
-    client_key: Path | None = _setting(values.existing_file, otlp="CLIENT_KEY")
+    client_key: Path | None = _setting(values.file_of_secret, otlp="CLIENT_KEY")
     timeout: float = _setting(values.timeout, 10.0, otlp="TIMEOUT")
     compression: str = _setting(values.one_of("auto", "gzip", "none"), "auto", otlp="COMPRESSION")
-    signing_key: Path | None = _setting(values.existing_file)
+    signing_key: Path | None = _setting(values.file_of_secret)
     export_canonical: bool = _setting(values.flag, True)
     fail_mode: str = _setting(values.one_of("open", "closed"), "open")
     durability: str = _setting(values.one_of("process", "disk"), "process")
@@ -141,7 +155,7 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Co
             continue
         try:
             found[name] = known[name].metadata["parse"](value)
-        except (WrongValueError, TypeError) as error:
+        except Exception as error:  # of whatever kind: the app must start
             problem, remedy = "a value of the wrong type", "see the documentation"
             if isinstance(error, WrongValueError):
                 problem, remedy = error.problem, error.remedy

@@ -101,7 +101,7 @@ def _table(
             found[key] = (parsers | _PRESET_PARSERS)[key](value)
         except WrongValueError as error:
             wrong.append((key, error.problem, error.remedy))
-        except (TypeError, AttributeError):
+        except Exception:  # of whatever kind: the app must start
             wrong.append((key, "a value of the wrong type", "see the documentation"))
     if "claims" in found:
         own = {attribute for _, attribute in found["claims"]}
@@ -176,15 +176,15 @@ def _many(value: Any) -> tuple[str, ...]:
     return tuple(map(_one, [value] if isinstance(value, str) else value))
 
 
-def _file(folder: Path, value: Any) -> Path:
-    return values.existing_file(folder / Path(_one(value)).expanduser())
+def _file(folder: Path, read: Callable[[Any], Path], value: Any) -> Path:
+    return read(folder / values.path(_one(value)))
 
 
 def _jwks(folder: Path, value: Any) -> str:
     found = _one(value)
     if found.startswith("{issuer}"):
         return found
-    return values.http_url(found) if "://" in found else str(_file(folder, found))
+    return values.http_url(found) if "://" in found else str(_file(folder, values.existing_file, found))
 
 
 def _issuer(value: Any) -> str:
@@ -212,8 +212,8 @@ def _parsers(folder: Path) -> dict[str, Callable[[Any], Any]]:
         "issuer": _issuer,
         "jwks": partial(_jwks, folder),
         "discovery": values.discovery,
-        "public_key": partial(_file, folder),
-        "secret_file": partial(_file, folder),
+        "public_key": partial(_file, folder, values.existing_file),
+        "secret_file": partial(_file, folder, values.file_of_secret),
         "audience": _many,
         "algorithms": lambda value: values.algorithms(_many(value)),
         "typ": _one,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .context import Phase, Request, in_flight
@@ -35,7 +35,7 @@ Position = tuple[int, int]
 class _Seen:
     identity: Identity
     verification: Verification
-    claims: object
+    claims: object = field(repr=False)
     """What the library returned: how a later validation of the claims is recognised."""
 
 

@@ -22,6 +22,8 @@ ALGORITHMS = (
 )  # fmt: skip
 """What may stand in ALGORITHMS (RFC 7518, RFC 8037, RFC 8812); ``none`` is not among them."""
 
+_LIKE_A_PATH = re.compile(r"(?!-----)[\w .~:/\\@+=\-]{1,1024}")
+"""A value that may be shown as the path that it ought to be; a pasted key or key set is none."""
 _RESERVED = frozenset(value for name, value in vars(attr).items() if name.isupper() and isinstance(value, str))
 
 
@@ -46,21 +48,38 @@ def names(value: Any) -> tuple[str, ...]:
     return tuple(item.strip() for item in items if item.strip())
 
 
+def path(value: Any) -> Path:
+    """A path, which may begin with somebody's ``~``."""
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise WrongValueError("it begins with ~, and that home is not known", "write the whole path") from error
+
+
 def existing_file(value: Any) -> Path:
     """The path of a file that can be read now."""
-    path = Path(value).expanduser()
+    shown = str(value)
+    return _readable(value, shown[:256] if _LIKE_A_PATH.fullmatch(shown) else "the file")
+
+
+def file_of_secret(value: Any) -> Path:
+    """`existing_file` for one whose content is secret: it is easily given in place of the path, and never shown."""
+    return _readable(value, "the file, if that is its name")
+
+
+def _readable(value: Any, shown: str) -> Path:
+    found = path(value)
     try:
-        with path.open("rb"):
-            return path
-    except OSError as error:
-        raise WrongValueError(
-            f"cannot read {path} ({error.strerror})", "name a file that this process may read"
-        ) from error
+        with found.open("rb"):
+            return found
+    except (OSError, ValueError) as error:  # ValueError: a NUL in it
+        why = error.strerror if isinstance(error, OSError) else "it is no path"
+        raise WrongValueError(f"cannot read {shown} ({why})", "name a file that this process may read") from error
 
 
 def directory(value: Any) -> Path:
     """An absolute path; whether it is there is not looked at."""
-    return Path(value).expanduser().absolute()
+    return path(value).absolute()
 
 
 def one_of(*words: str) -> Callable[[Any], str]:
@@ -68,7 +87,7 @@ def one_of(*words: str) -> Callable[[Any], str]:
 
     def parse(value: Any) -> str:
         if value not in words:
-            raise WrongValueError(f"{value!r} is not a choice", f"use one of {', '.join(words)}")
+            raise WrongValueError(f"{str(value)[:20]!r} is not a choice", f"use one of {', '.join(words)}")
         return str(value)
 
     return parse
@@ -131,7 +150,8 @@ def http_url(value: Any) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise WrongValueError(f"{url[:80]!r} is no URL", "give one such as http://127.0.0.1:4318/v1/audit")
+        shown = url.partition("?")[0].rpartition("@")[2][:80]  # neither a password nor a token
+        raise WrongValueError(f"{shown!r} is no URL", "give one such as http://127.0.0.1:4318/v1/audit")
     if parts.username or parts.password:
         raise WrongValueError("a URL with credentials in it would be logged", "put them into HEADERS")
     return url
@@ -229,11 +249,11 @@ def headers(value: Any) -> tuple[tuple[str, str], ...]:
 
 def paths(value: Any) -> tuple[str, ...]:
     """Rules over paths: exact, or everything below one."""
-    paths = names(value)
-    for path in paths:
-        if not path.startswith("/") or "*" in path.removesuffix("/*"):
-            raise WrongValueError(f"{path[:40]!r} is no path rule", "write /exact/path or /prefix/*")
-    return paths
+    found = names(value)
+    for rule in found:
+        if not rule.startswith("/") or "*" in rule.removesuffix("/*"):
+            raise WrongValueError(f"{rule[:40]!r} is no path rule", "write /exact/path or /prefix/*")
+    return found
 
 
 def flag(value: Any) -> bool:

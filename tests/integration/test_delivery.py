@@ -141,7 +141,7 @@ def test_the_sidecar_tells_what_is_wrong_and_what_is_left(tmp_path: Path) -> Non
         ("OTEL_PYTHON_JWT_AUDIT_ENDPOINT", "nowhere", "'nowhere' is no URL"),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such.pem", "cannot read /no/such.pem"),
         ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "s3cr3t", "an entry is no pair"),
-        ("OTEL_PYTHON_JWT_AUDIT_SIGNING_KEY", "/no/such.pem", "cannot read /no/such.pem"),
+        ("OTEL_PYTHON_JWT_AUDIT_SIGNING_KEY", "s3cr3t", "cannot read the file"),
     ],
 )
 def test_a_setting_that_cannot_be_used_ends_the_sidecar_at_once(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,60 @@ def test_a_wrong_token_setting_verifies_nothing(name: str) -> None:
     assert "no token is verified" in str(problems[0])
 
 
-def test_a_secret_is_never_in_a_message() -> None:
-    """A wrong HEADERS value may hold a credential: the message does not."""
-    _, problems = load(env(HEADERS="authorization Bearer s3cr3t"))
-    assert "s3cr3t" not in str(problems[0])
+SECRET = "c2VjcmV0/vZ+w=canary"
+PEM = f"-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END PRIVATE KEY-----\n"
+MISPLACED = [
+    ("HEADERS", f"authorization Bearer {SECRET}"),
+    ("HEADERS", f"auth orization={SECRET}"),
+    ("HEADERS", f"x={SECRET}%0a"),
+    *((name, value) for name in ("SECRET_FILE", "PSEUDONYM_KEY_FILE", "SIGNING_KEY") for value in (SECRET, PEM)),
+    *((name, PEM) for name in ("PUBLIC_KEY", "JWKS", "ISSUERS_FILE", "CERTIFICATE", "CLIENT_KEY")),
+    ("JWKS", f'{{"keys":[{{"kty":"oct","k":"{SECRET}"}}]}}'),
+    ("JWKS", f"https://user:{SECRET}@login.example.com/keys"),
+    ("JWKS", f"ftp://user:{SECRET}@login.example.com/keys"),
+    ("ENDPOINT", f"grpc://user:{SECRET}@collector:4317"),
+    ("ENDPOINT", f"user:{SECRET}@collector:4317"),
+    ("ENDPOINT", f"http://collector:999999/v1/logs?key={SECRET}"),
+    ("DISCOVERY", f"https://:{SECRET}@[login.example.com/"),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), MISPLACED)
+def test_a_secret_is_never_in_a_message(name: str, value: str) -> None:
+    """Pasted where its file was to be named, in a URL, in a header that is written wrong."""
+    settings, problems = load(env(**{name: value}))
+    assert problems
+    assert not [problem for problem in problems if SECRET in str(problem)]
+    assert SECRET not in repr(settings)
+
+
+def test_a_right_secret_is_in_no_representation() -> None:
+    """Nor where the settings are shown as a whole, in a traceback with its variables."""
+    settings, problems = load(env(HEADERS=f"authorization=Bearer {SECRET}"))
+    assert problems == []
+    assert dict(settings.headers)["authorization"].endswith(SECRET)
+    assert SECRET not in repr(settings)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(config.Config) if field.metadata])
+@pytest.mark.parametrize(
+    "value", ["a\0b", "~nobody-of-this-name/x", "\udc80", "🔑" * 5000, "://", "[", "=", b"x", -1.5]
+)
+def test_no_value_of_any_setting_stops_the_app(name: str, value: Any) -> None:
+    """Each is taken or told, and what is told is a line."""
+    settings, problems = load({}, **{name: value})
+    assert isinstance(settings, config.Config)
+    for problem in problems:
+        assert "\n" not in str(problem)
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in containers that run under any uid: there is a default all the same."""
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError()))
+    settings, problems = load({})
+    assert problems == []
+    assert settings.spool == Path("/var/lib/jwt-audit/unknown_service")
 
 
 def test_keyword_arguments_win_over_the_environment() -> None:

@@ -6,6 +6,7 @@ So ``jwt-audit verify`` starts at once and needs nothing of what the others need
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
@@ -24,6 +25,9 @@ COMMANDS = {
     "verify": "jwt_audit.cli.verify:verify",
 }
 """Name of each command, and where it is."""
+
+_TOKEN = re.compile(r"(?<!\w)e[yw3][\w\-]{12,}[\w.\-=]*")
+"""A token, or what a message has left of one."""
 
 BROKEN_PIPE = 128 + 13
 """The exit status of a command that nobody reads any more: that of a death by SIGPIPE."""
@@ -58,9 +62,17 @@ class _Lazy(MutableMapping[str, click.Command]):
 
 
 class _Group(click.Group):
-    """Shows an error of this package as one line, without a traceback."""
+    """Shows an error of this package as one line, without a traceback; and no token that was given as an argument."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return self._invoke(ctx)
+        except click.UsageError as error:
+            raise click.UsageError(_TOKEN.sub("…", error.format_message()), error.ctx) from error
+        except click.ClickException as error:
+            raise click.ClickException(_TOKEN.sub("…", error.format_message())) from error
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except JWTAuditError as error:

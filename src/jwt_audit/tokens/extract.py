@@ -25,6 +25,10 @@ class Presented(NamedTuple):
     identity: Identity | None
     source: str = BEARER
 
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"Presented(identity={self.identity!r}, source={self.source!r})"
+
 
 NOTHING = Presented(None, ABSENT)
 """No token, and nothing that may be one."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -44,12 +44,12 @@ class TokenRefusedError(JWTAuditError):
 class Jws:
     """The parts of a token. ``signing_input`` are the received bytes, never a re-serialised header."""
 
-    header: dict[str, Any]
-    payload: dict[str, Any]
+    header: dict[str, Any] = field(repr=False)
+    payload: dict[str, Any] = field(repr=False)
     algorithm: str
     key_id: str | None
-    signing_input: bytes
-    signature: bytes
+    signing_input: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
     padded: bool = False
     """Whether a part keeps the padding of its base64: only an issuer that is said to write so may (AWS does)."""
 

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import inf
 from typing import Any
@@ -43,9 +43,9 @@ class Verification:
     that, ``reason`` why it refused the token, None where it accepted it.
     """
 
-    token: str
+    token: str = field(repr=False)
     signed: bool
-    keys: tuple[object, ...] = ()
+    keys: tuple[object, ...] = field(default=(), repr=False)
     reason: Reason | None = None
 
 

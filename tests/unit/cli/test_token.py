@@ -161,10 +161,26 @@ def test_any_input_has_an_answer(data: bytes) -> None:
     assert found(data)["status"] in ("absent", "invalid", "unverified")
 
 
-def test_a_token_is_never_an_argument() -> None:
-    """It would be in the shell's history and in the process table."""
-    shown = inspect("", TOKEN)
-    assert shown.exit_code == 2
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["token", "inspect", TOKEN],
+        ["token", "inspect", "--at", TOKEN],
+        ["token", "inspect", "--json", f"Bearer {TOKEN}"],
+        ["token", "inspect", f"--token={TOKEN}"],
+        ["token", TOKEN],
+        [TOKEN],
+        ["status", TOKEN],
+        ["tail", "--since", TOKEN],
+        ["ship", "--endpoint", TOKEN],
+    ],
+)
+def test_a_token_is_never_an_argument(words: list[str]) -> None:
+    """It would be in the shell's history and in the process table; what is said of it does not show it again."""
+    shown = CliRunner().invoke(main, words, input="", catch_exceptions=False)
+    assert shown.exit_code in (1, 2)
+    for part in TOKEN.split("."):
+        assert part not in shown.output
 
 
 def test_pseudonyms_as_they_would_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
