@@ -1,12 +1,11 @@
 """The recorder: the only place where order matters.
 
-One lock orders number, previous hash, canonical bytes and append. Outside of it a thread works on a
-tick, at most a second or 256 records after the first record it has not seen: it syncs, signs the
-head and wakes the shipper. So no append waits for a signature or the disk.
+One lock orders number, previous hash, canonical bytes and append. What an append does not wait for,
+the disk and a signature, is the `Tick`'s.
 
-Invariants: a record has a number if and only if its line is in the spool; a head covers only what
-was synced; what cannot be written is counted and told in an ``audit.records.lost`` record as soon
-as one can be written again. A stream whose files are removed under it is left, and the next one names it.
+Invariants: a record has a number if and only if its line is in the spool; what cannot be written is
+counted and told in an ``audit.records.lost`` record as soon as one can be written again. A stream
+whose files are removed under it is left, and the next one names it.
 """
 
 from __future__ import annotations
@@ -20,21 +19,18 @@ from . import attributes as attr
 from .attributes import Value
 from .diagnostics import tell
 from .errors import RecordError, SpoolError
-from .evidence import heads
-from .evidence.chain import Position, link
+from .evidence.chain import link
 from .evidence.record import Record, system_record
 from .ids import new_id
 from .losses import Losses
-from .spool.spool import Spool, StreamWriter
+from .room import Room
+from .spool.spool import Spool
+from .spool.writer import StreamWriter
 from .stream_start import KNOWN_STREAMS, key_binding, known_streams, new_stream_id
+from .tick import TICK_RECORDS, TICK_SECONDS, LiveStream, Tick
 
 if TYPE_CHECKING:
     from .evidence.signing import Signer
-
-TICK_SECONDS = 1.0
-TICK_RECORDS = 256
-
-_USAGE_TICKS = 16
 
 
 class Receipt(NamedTuple):
@@ -71,34 +67,29 @@ class Recorder:
         epoch) and ``new_id`` (of each record) are all it knows of time and chance.
         """
         self._spool = spool
-        self._signer_source = signer
+        self._signer = signer
         self._binding = binding
-        self._limit = limit
+        self._room = Room(spool, limit)
         self._strict = strict
         self._on_tick = on_tick
         self._now = now
         self._new_id = new_id
-        self._lock = threading.Lock()
-        self._writer: StreamWriter | None = None
-        self._signer: Signer | None = None
-        self._position = Position("")
-        self._signed = 0
-        self._synced = 0
         self._losses = Losses() if losses is None else losses
+        self._lock = threading.Lock()
+        self._tick = Tick(self._lock, self._present, place=str(spool.root), after=self._ticked, now=now)
+        self._stream: LiveStream | None = None
         self._left: list[StreamWriter] = []
         self._gone: list[str] = []
-        self._others = 0
+        self._open_again = 0.0
+        """Monotonic seconds; until then a spool that failed is not tried again by every request."""
         self._closed = False
-        self._tick = threading.Event()
-        self._begun = threading.Event()
-        self._waiting: list[Callable[[bool], None]] = []
-        self._thread: threading.Thread | None = None
-        self._ticking = threading.Lock()
+        self._released = False
 
     @property
     def stream_id(self) -> str:
         """The stream's id; empty before its first record."""
-        return self._position.stream_id
+        stream = self._stream
+        return "" if stream is None else stream.position.stream_id
 
     @property
     def lost(self) -> int:
@@ -120,11 +111,10 @@ class Recorder:
                     raise SpoolError("the stream has ended")
                 if self._strict:
                     self._look()
-                if self._writer is None:
-                    self._open()
+                stream = self._stream or self._open()
                 if self._losses.count:
-                    self._tell_lost(last_resort)
-                return self._write(record, last_resort)
+                    self._tell_lost(stream, last_resort)
+                return self._write(stream, record, last_resort)
             except OSError as error:
                 self._losses.add(record.event_name, self._now())
                 self._look()
@@ -135,79 +125,70 @@ class Recorder:
 
     def _look(self) -> None:
         """Leave a stream whose files were removed: what is appended to them is lost. Under the lock."""
-        writer, position = self._writer, self._position
-        if writer is None or not writer.gone():
+        stream = self._stream
+        if stream is None or not stream.writer.gone():
             return
-        tell(f"the files of the audit stream {position.stream_id} were removed while it was being written", once=None)
-        self._gone.append(f"{position.stream_id} {position.number} {position.hash}")
-        self._left.append(writer)  # the tick closes it: it may be syncing it right now
-        self._writer = None
-        self._position = Position("")
-        self._signed = self._synced = 0
-        self._begun.set()
+        name, number, digest, _ = stream.position
+        tell(f"the files of the audit stream {name} were removed while it was being written", once=None)
+        self._gone.append(f"{name} {number} {digest}")
+        self._left.append(stream.writer)  # the tick closes it: it may be syncing it right now
+        self._stream = None
+        self._tick.soon()
 
-    def _write(self, record: Record, last_resort: bool, *, end: bool = False) -> Receipt:
-        writer = self._writer
-        assert writer is not None  # noqa: S101 - the callers have opened it
-        if self._others + writer.bytes >= self._limit and not last_resort:
-            raise SpoolError(f"the spool {self._spool.root} has reached its limit of {self._limit} bytes")
+    def _write(self, stream: LiveStream, record: Record, last_resort: bool, *, end: bool = False) -> Receipt:
+        writer = stream.writer
+        if self._room.full(writer.bytes) and not last_resort:
+            raise SpoolError(f"the spool {self._spool.root} has reached its limit of {self._room.limit} bytes")
         if self._strict and not last_resort and not writer.refill_reserve():
             raise SpoolError(f"the disk of {self._spool.root} is full, and its reserve is used up")
-        data, position = link(record, self._position, now=self._now(), end=end)
+        data, position = link(record, stream.position, now=self._now(), end=end)
         try:
             writer.append(data, position.hash)
         except OSError:
             if not (last_resort and writer.free_reserve()):
                 raise
             writer.append(data, position.hash)
-        self._position = position
-        pending = position.number - self._signed
-        if pending == 1:
-            self._begun.set()
-        if pending == TICK_RECORDS:
-            self._tick.set()
+        stream.position = position
+        unsigned = position.number - stream.signed
+        if unsigned == 1:
+            self._tick.soon()
+        if unsigned == TICK_RECORDS:
+            self._tick.at_once()
         return Receipt(str(record.get(attr.RECORD_ID)), position.hash, position.stream_id, position.number)
 
     def _own(self, event: str, attributes: Mapping[str, Value], body: str, now: int) -> Record:
         return system_record(event, now=now, attributes={attr.RECORD_ID: self._new_id(), **attributes}, body=body)
 
-    def _open(self) -> None:
+    def _open(self) -> LiveStream:
         """Begin the stream: directory, lock, first record. Nothing is left open where that fails."""
         if time.monotonic() < self._open_again:
             raise SpoolError(f"the spool {self._spool.root} took no record a moment ago")
         self._open_again = time.monotonic() + TICK_SECONDS
         now = self._now()
         self._spool.make(root=not self._strict)
-        signer = self._signer_source()
-        binding = dict(self._binding())
-        binding.update(key_binding(signer))
+        signer = self._signer()
+        binding = {**self._binding(), **key_binding(signer)}
         known = [*known_streams(self._spool), *self._gone[-KNOWN_STREAMS:]]
         if known:
             binding[attr.STREAM_KNOWN] = known
-        self._others = self._spool.usage()
+        self._room.survey()
         writer = self._spool.open_stream(new_stream_id(now), reserve=self._strict)
-        self._writer, self._signer = writer, signer
-        self._position = Position(writer.path.name)
+        stream = LiveStream(writer, signer)
         try:
             first = self._own(attr.EVENT_STREAM_START, binding, "audit stream started", now)
-            self._write(first, last_resort=False)
+            self._write(stream, first, last_resort=False)
         except BaseException:
-            self._writer = None
-            self._position = Position("")
             writer.discard()
             raise
+        self._stream = stream
         self._open_again = 0.0
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="jwt-audit-tick", daemon=True)
-            self._thread.start()
+        self._tick.start()
+        return stream
 
-    _open_again = 0.0
-    """Monotonic seconds; until then a spool that failed is not tried again by every request."""
-
-    def _tell_lost(self, last_resort: bool) -> None:
+    def _tell_lost(self, stream: LiveStream, last_resort: bool) -> None:
         record = self._losses.record(self._now())
         record.update({attr.RECORD_ID: self._new_id()})
-        self._write(record, last_resort)
+        self._write(stream, record, last_resort)
         self._losses = Losses()
 
     def on_durable(self, receipt: Receipt, call: Callable[[bool], None]) -> None:
@@ -216,120 +197,32 @@ class Recorder:
         In the recorder's thread, or at once. One sync serves all who wait (group commit).
         """
         with self._lock:
-            same = receipt.stream_id == self._position.stream_id
-            done = same and receipt.number <= self._synced
-            if same and not done and not self._closed:
-                self._waiting.append(call)
-                self._begun.set()
-                self._tick.set()
-                return
+            stream = self._stream
+            done = False
+            if stream is not None and receipt.stream_id == stream.position.stream_id:
+                done = receipt.number <= stream.synced
+                if not done and not self._closed:
+                    self._tick.wait(call)
+                    return
         call(done)
 
     def settle(self) -> None:
         """Sync and sign what is there now: nothing is left in the open tail. Never raises."""
-        with self._ticking:
-            self._tick_once(force=True)
+        self._tick.settle()
 
-    def _run(self) -> None:
-        while True:
-            self._begun.wait()
-            self._tick.wait(TICK_SECONDS)
-            # Cleared before the work: what is appended from here on sets them again.
-            self._begun.clear()
-            self._tick.clear()
-            if self._closed:
-                return
-            try:
-                with self._ticking:
-                    self._tick_once(force=False)
-            except Exception as error:  # without this thread nothing is synced or signed any more
-                tell(f"a sync of {self._spool.root} failed ({type(error).__name__}); trying again", once="tick-failure")
-                self._begun.set()
+    def _present(self) -> LiveStream | None:
+        """The stream that a tick works on. Under the lock."""
+        self._look()
+        self._close_left()
+        return None if self._released else self._stream
 
-    def _tick_once(self, *, force: bool) -> None:
-        """One sync, then one head. A crash between them leaves an open tail that is longer by a tick."""
-        waiting: list[Callable[[bool], None]] = []
-        done = False
-        try:
-            with self._lock:
-                self._look()
-                self._close_left()
-                waiting, self._waiting = self._waiting, waiting
-                writer, signer, position = self._writer, self._signer, self._position
-                if writer is None or signer is None:
-                    return
-                sync = writer.start_sync()
-            done = sync is None or writer.run_sync(sync)
-            with self._lock:
-                if sync is not None:
-                    writer.finish_sync(sync, done=done)
-                if done and self._writer is writer:
-                    self._synced = max(self._synced, position.number)
-        except OSError as error:
-            self._tell_tick(error)
-            return
-        finally:
-            for call in waiting:
-                call(done)
-        if not done:
-            tell(f"the spool {self._spool.root} could not be synced; its records are written again", once="sync")
-            self._begun.set()
-            return
-        try:
-            self._sign(writer, signer, position, force=force)
-        except OSError as error:
-            self._tell_tick(error)
-            return
-        self._measure()
+    def _ticked(self, stream: LiveStream) -> None:
+        self._room.watch(stream.writer.bytes)
         self._on_tick()
-
-    def _sign(self, writer: StreamWriter, signer: Signer, position: Position, *, force: bool) -> None:
-        if position.number > self._signed and (force or self._due(position)):
-            writer.append_head(heads.sign(position, signer, now=self._now()).line)
-            with self._lock:
-                if self._writer is writer:
-                    self._signed = position.number
-                    if self._position.number > position.number:
-                        self._begun.set()
-        if not writer.refill_reserve():
-            tell(f"the disk of {self._spool.root} is full: the reserve is used up", once="reserve")
-
-    def _tell_tick(self, error: OSError) -> None:
-        tell(f"the spool {self._spool.root} fails ({error.strerror}); trying again", once="tick")
-        self._begun.set()
 
     def _close_left(self) -> None:
         while self._left:
             self._left.pop().close()
-
-    def _due(self, position: Position) -> bool:
-        """Whether a head is due: syncs for waiting requests come far more often than heads."""
-        now = time.monotonic()
-        if position.number - self._signed >= TICK_RECORDS or now >= self._next_head:
-            self._next_head = now + TICK_SECONDS
-            return True
-        self._begun.set()
-        return False
-
-    _next_head = 0.0
-
-    def _measure(self) -> None:
-        self._since_measured += 1
-        if self._since_measured >= _USAGE_TICKS and self._writer is not None:
-            self._since_measured = 0
-            try:
-                self._others = self._spool.usage() - self._writer.bytes
-            except SpoolError:
-                return  # it has just gone: the next tick sees that
-        used = self._others + (self._writer.bytes if self._writer is not None else 0)
-        if used >= self._limit * 0.8:
-            tell(
-                f"the spool {self._spool.root} is at {used * 100 // self._limit} % of its limit; "
-                "is the receiver reachable?",
-                once="spool-limit",
-            )
-
-    _since_measured = 0
 
     def close(self) -> None:
         """End the stream: an ``audit.stream.end`` record, synced, and the head over it. Never raises."""
@@ -337,25 +230,23 @@ class Recorder:
             if self._closed:
                 return
             try:
-                if self._writer is not None:
+                if self._stream is not None:
                     if self._losses.count:
-                        self._tell_lost(last_resort=True)
+                        self._tell_lost(self._stream, last_resort=True)
                     last = self._own(attr.EVENT_STREAM_END, {}, "audit stream ended", self._now())
-                    self._write(last, last_resort=True, end=True)
+                    self._write(self._stream, last, last_resort=True, end=True)
             except (OSError, SpoolError, RecordError) as error:
                 tell(f"the audit stream could not be ended: {error}", once="end")
             self._closed = True
         self.settle()
-        self._begun.set()
-        self._tick.set()
-        with self._ticking:
-            self._close_left()
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+        self._tick.stop(self._release)
+
+    def _release(self) -> None:
+        self._released = True
+        self.abandon()
 
     def abandon(self) -> None:
         """In a forked child: close what was inherited. The locks' state is unknown here, so none is taken."""
         self._close_left()
-        if self._writer is not None:
-            self._writer.close()
+        if self._stream is not None:
+            self._stream.writer.close()

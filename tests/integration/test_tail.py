@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import pytest
 
-from jwt_audit.spool import spool as spools
+from jwt_audit.spool import writer as segments
 from support.receivers import COMMAND, running_shipper, running_sink
 from support.spools import LiveStream, make_stream
 
@@ -45,7 +45,7 @@ def next_row(process: subprocess.Popen[bytes]) -> dict[str, Any]:
 
 def test_a_spool_is_followed_from_before_its_first_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Through new segments, the end of a process and a new one; then SIGINT ends it."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 3000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 3000)
     with tailing("-f", "--json", tmp_path / "spool") as tail:
         assert tail.stderr is not None
         assert b"there are no records yet" in tail.stderr.readline()

@@ -17,7 +17,7 @@ import pytest
 import jwt_audit
 from jwt_audit.context import Request
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
-from jwt_audit.spool.spool import StreamWriter
+from jwt_audit.spool.writer import StreamWriter
 from opentelemetry.instrumentation.jwt_audit import wiring
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.pipeline import compose

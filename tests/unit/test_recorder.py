@@ -306,7 +306,7 @@ def test_the_reserve_serves_the_last_resort_alone(tmp_path: Path) -> None:
 
 def test_a_spool_that_goes_between_two_ticks_ends_no_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Settling and closing raise nothing, wherever in them the directory disappears."""
-    monkeypatch.setattr("jwt_audit.recorder._USAGE_TICKS", 1)
+    monkeypatch.setattr("jwt_audit.room._SURVEY_TICKS", 1)
     made = recorder(tmp_path / "s", on_tick=lambda: None)
     made.append(record())
     streams_of = Spool.streams

@@ -10,7 +10,8 @@ from __future__ import annotations
 from .copies import Copy, Stated
 from .facts import Statement
 from .heads import Head
-from .streams import Chain, Run
+from .runs import Run
+from .streams import Chain
 from .verdict import Finding, Place, Verdict
 
 

@@ -9,57 +9,16 @@ and id are kept (about 150 bytes), never its content.
 from __future__ import annotations
 
 import hashlib
-from array import array
 from bisect import bisect
 from typing import NamedTuple
 
 from .facts import BadRecordError, Binding, Facts, Statement, binding, read, statements
 from .heads import SignedHead
+from .runs import Run
 from .verdict import Finding, Findings, Kind, Place, Verdict
 
 _ZERO_BLOCK = bytes(512)
 """A run of zeros of a disk sector's size: what a power loss leaves of data that was not synced."""
-
-
-class Run:
-    """Records with numbers that follow each other: ``first`` to ``last``; ``previous`` is the hash before them."""
-
-    __slots__ = ("_digests", "_observed", "first", "last", "place", "previous", "proved")
-
-    def __init__(self, first: int, previous: str, place: Place) -> None:
-        self.first = first
-        self.last = first - 1
-        self.previous = previous
-        self.place = place
-        self.proved = first - 1
-        """The last record that something signed covers; set once the heads are known."""
-        self._digests = bytearray()
-        self._observed = array("Q")
-
-    def append(self, digest: str, observed: int) -> None:
-        self._digests += bytes.fromhex(digest)
-        self._observed.append(observed)
-        self.last += 1
-
-    def join(self, following: Run) -> None:
-        """Take over the records of the run that begins where this one ends."""
-        self._digests += following._digests
-        self._observed += following._observed
-        self.last = following.last
-
-    def __contains__(self, number: int) -> bool:
-        return self.first <= number <= self.last
-
-    def digest(self, number: int) -> str:
-        index = (number - self.first) * 32
-        return self._digests[index : index + 32].hex()
-
-    def digests(self, first: int, last: int) -> bytes:
-        """All hashes from ``first`` to ``last``, joined."""
-        return bytes(self._digests[(first - self.first) * 32 : (last + 1 - self.first) * 32])
-
-    def observed(self, number: int) -> int:
-        return self._observed[number - self.first]
 
 
 class _Waiting(NamedTuple):
@@ -93,6 +52,7 @@ class Chain:
         """Records of an export that carry neither their bytes nor what these can be made of again."""
         self._ids = ids
         self._hash = ""
+        self._observed = 0
         self._waiting: dict[int, _Waiting] = {}
         self._segment_next = 0
 
@@ -244,8 +204,6 @@ class Chain:
             self.end = facts.number
         if last and facts.observed < self._observed:
             raise BadRecordError("clock", _clock(last))
-
-    _observed = 0
 
     def _append(self, digest: str, observed: int) -> None:
         self._hash, self._observed = digest, observed

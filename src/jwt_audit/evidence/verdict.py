@@ -77,7 +77,8 @@ class Finding:
     stream: str | None = None
     number: int | None = None
 
-    def as_(self, verdict: Verdict) -> Finding:
+    def judged(self, verdict: Verdict) -> Finding:
+        """The same, as making this of the whole."""
         return replace(self, verdict=verdict)
 
     def form(self) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def _judge_strictly(report: Report) -> None:
         for note in findings.notes():
             if note.kind in STRICT_KINDS:
                 findings.kept.remove(note)
-                findings.add(note.as_(Verdict.INCOMPLETE))
+                findings.add(note.judged(Verdict.INCOMPLETE))
     for stream in report.streams:
         if stream.open_tail:
             detail = f"{stream.open_tail} records follow the last signed head"

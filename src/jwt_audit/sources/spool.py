@@ -12,7 +12,8 @@ from ..evidence.copies import Copy
 from ..evidence.streams import Chain
 from ..evidence.verdict import Place, Verdict
 from ..spool.segment import MAX_LINE, segment_index
-from ..spool.spool import SEGMENT_BYTES, STREAM_ID, Stream, streams
+from ..spool.spool import STREAM_ID, Stream, streams
+from ..spool.writer import SEGMENT_BYTES
 from .exports import Advance
 
 _BUFFER = 2**20

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
 from jwt_audit.context import current_request
-from jwt_audit.spool.spool import StreamWriter
+from jwt_audit.spool.writer import StreamWriter
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import App, Message, Receive, Scope, Send, run_asgi
 from support.audited import Audited, auditing, token
 from support.spools import clear_away

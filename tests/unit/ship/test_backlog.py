@@ -20,7 +20,7 @@ from jwt_audit.ship.backlog import (
 )
 from jwt_audit.ship.encode import JsonEncoder
 from jwt_audit.ship.reader import StreamReader
-from jwt_audit.spool import spool as spools
+from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
 from jwt_audit.spool.spool import Cursor, Stream
 from support.spools import LiveStream, make_stream
@@ -61,7 +61,7 @@ def test_what_is_not_whole_is_passed_over(tmp_path: Path, damage: str) -> None:
 
 def test_an_empty_last_segment_leads_to_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A writer died right after it had begun a new one."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 4000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 4000)
     path, _ = make_stream(tmp_path, records=9, end=False)
     index = len(Stream(path).segments()) + 1
     (path / segment_name(index)).touch()
@@ -119,7 +119,7 @@ def test_what_is_undelivered(tmp_path: Path) -> None:
 
 def test_how_much_waits_and_since_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over segments, to the byte; heads alone wait since they were signed."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 3000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 3000)
     stream = LiveStream(tmp_path)
     times, cursors = [], []
     seen = Stream(stream.path)

@@ -16,7 +16,7 @@ from jwt_audit.evidence import heads
 from jwt_audit.ship.encode import JsonEncoder
 from jwt_audit.ship.prune import Pruner
 from jwt_audit.ship.reader import StreamReader, first_line
-from jwt_audit.spool import spool as spools
+from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import lines, segment_name
 from jwt_audit.spool.spool import Spool, Stream
 from support.spools import LiveStream, make_stream
@@ -105,7 +105,7 @@ def test_the_time_counts_from_the_delivery(tmp_path: Path) -> None:
 
 def test_segments_of_a_stream_that_lives_go_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those delivered, never the last; the first record is kept, and a reader still knows the resource."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 4000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 4000)
     live = LiveStream(tmp_path)
     for _ in range(12):
         live.request()
@@ -139,7 +139,7 @@ def test_segments_of_a_stream_that_lives_go_in_order(tmp_path: Path, monkeypatch
 
 def test_a_segment_that_is_not_delivered_whole_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cursor stands in it."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 4000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 4000)
     path, _ = make_stream(tmp_path, records=12)
     reader = StreamReader(Stream(path), JsonEncoder(), carry=False)
     monkeypatch.setattr("jwt_audit.ship.batch.MAX_RECORDS", 5)

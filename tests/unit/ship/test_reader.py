@@ -14,7 +14,7 @@ from jwt_audit.ship import batch as batches
 from jwt_audit.ship.batch import Batch, Item
 from jwt_audit.ship.encode import JsonEncoder, ProtobufEncoder
 from jwt_audit.ship.reader import StreamReader, first_line
-from jwt_audit.spool import spool as spools
+from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
 from jwt_audit.spool.spool import Cursor, Stream
 from support.spools import LiveStream, make_stream
@@ -125,7 +125,7 @@ def test_a_live_stream_is_read_as_it_grows(tmp_path: Path) -> None:
 
 def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also from a cursor in the middle of one, by a reader that starts anew."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 4000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 4000)
     monkeypatch.setattr(batches, "MAX_RECORDS", 4)
     path, _ = make_stream(tmp_path, records=30)
     assert len(Stream(path).segments()) > 5
@@ -142,7 +142,7 @@ def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_new_segment_ends_the_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the one that was read has not changed."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 10)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 10)
     stream = LiveStream(tmp_path)
     reader = reader_of(stream.path)
     drain(reader, alive=True)

@@ -17,7 +17,7 @@ from jwt_audit.errors import EvidenceError, SpoolError
 from jwt_audit.ship.encode import JsonEncoder, head_form, record_form
 from jwt_audit.sources import growing
 from jwt_audit.sources.growing import GivenLines, GrowingFile, GrowingSpool, Seen, exported
-from jwt_audit.spool import spool as spools
+from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
 from support.spools import LiveStream, make_stream
 from support.streams import START
@@ -69,7 +69,7 @@ def test_a_spool_is_one_stream_in_the_order_of_time(tmp_path: Path) -> None:
 
 def test_segments_that_come_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each record once, though a failed sync wrote the last ones into the next segment again."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 4000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 4000)
     stream = LiveStream(tmp_path)
     spool = GrowingSpool(tmp_path)
     found = []
@@ -130,7 +130,7 @@ def test_a_stream_that_is_ended_is_not_looked_at_again(tmp_path: Path, monkeypat
 
 def test_old_segments_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By their last record's time of observation; nothing later is missed."""
-    monkeypatch.setattr(spools, "SEGMENT_BYTES", 4000)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 4000)
     stream = LiveStream(tmp_path)
     times = {}
     for number in range(2, 40):

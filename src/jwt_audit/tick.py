@@ -1,0 +1,171 @@
+"""The tick: makes records durable and proves them, beside the appends and without holding one up.
+
+At most a second, or 256 records, after the first record that no head covers: one sync, then one head
+over what was synced. A crash between the two leaves an open tail that is longer by a tick.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .diagnostics import tell
+from .evidence import heads
+from .evidence.chain import Position
+from .spool.writer import StreamWriter
+
+if TYPE_CHECKING:
+    from .evidence.signing import Signer
+
+TICK_SECONDS = 1.0
+TICK_RECORDS = 256
+
+
+class LiveStream:
+    """The stream that is being written, and how far: appended, synced, signed. Under the recorder's lock."""
+
+    __slots__ = ("position", "signed", "signer", "synced", "writer")
+
+    def __init__(self, writer: StreamWriter, signer: Signer) -> None:
+        self.writer = writer
+        self.signer = signer
+        self.position = Position(writer.path.name)
+        self.synced = 0
+        self.signed = 0
+
+
+class Tick:
+    """Syncs and signs one process's stream, in a thread of its own or, by `settle`, in the caller's."""
+
+    def __init__(
+        self,
+        lock: threading.Lock,
+        stream: Callable[[], LiveStream | None],
+        *,
+        place: str,
+        after: Callable[[LiveStream], None],
+        now: Callable[[], int],
+    ) -> None:
+        """``stream`` gives the present one, under ``lock``; ``after`` is told of a tick that went well, outside it.
+
+        ``place`` is what messages call the spool. ``now`` gives nanoseconds since the epoch.
+        """
+        self._lock = lock
+        self._stream = stream
+        self._place = place
+        self._after = after
+        self._now = now
+        self._begun = threading.Event()
+        self._due = threading.Event()
+        self._waiting: list[Callable[[bool], None]] = []
+        self._next_head = 0.0
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+        self._ticking = threading.Lock()
+
+    def start(self) -> None:
+        """Tick in a daemon thread from now on. Under the lock; again is no harm."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="jwt-audit-tick", daemon=True)
+            self._thread.start()
+
+    def soon(self) -> None:
+        """Something was written: tick within `TICK_SECONDS`."""
+        self._begun.set()
+
+    def at_once(self) -> None:
+        """Enough was written, or somebody waits: tick now."""
+        self._begun.set()
+        self._due.set()
+
+    def wait(self, call: Callable[[bool], None]) -> None:
+        """Have ``call`` told by the next tick whether its sync went well. Under the lock."""
+        self._waiting.append(call)
+        self.at_once()
+
+    def settle(self) -> None:
+        """Sync and sign what is there now. Never raises."""
+        with self._ticking:
+            self._once(force=True)
+
+    def stop(self, close: Callable[[], None]) -> None:
+        """End the thread; ``close`` is called when no tick is under way."""
+        self._stopped = True
+        self.at_once()
+        with self._ticking:
+            close()
+
+    def _run(self) -> None:
+        while True:
+            self._begun.wait()
+            self._due.wait(TICK_SECONDS)
+            # Cleared before the work: what is appended from here on sets them again.
+            self._begun.clear()
+            self._due.clear()
+            if self._stopped:
+                return
+            try:
+                with self._ticking:
+                    self._once(force=False)
+            except Exception as error:  # without this thread nothing is synced or signed any more
+                tell(f"a sync of {self._place} failed ({type(error).__name__}); trying again", once="tick-failure")
+                self.soon()
+
+    def _once(self, *, force: bool) -> None:
+        waiting: list[Callable[[bool], None]] = []
+        done = False
+        try:
+            with self._lock:
+                stream = self._stream()
+                waiting, self._waiting = self._waiting, waiting
+                if stream is None:
+                    return
+                position = stream.position
+                sync = stream.writer.start_sync()
+            done = sync is None or stream.writer.run_sync(sync)
+            with self._lock:
+                if sync is not None:
+                    stream.writer.finish_sync(sync, done=done)
+                if done:
+                    stream.synced = max(stream.synced, position.number)
+        except OSError as error:
+            self._failed(error)
+            return
+        finally:
+            for call in waiting:
+                call(done)
+        if not done:
+            tell(f"the spool {self._place} could not be synced; its records are written again", once="sync")
+            self.soon()
+            return
+        try:
+            self._sign(stream, position, force=force)
+        except OSError as error:
+            self._failed(error)
+            return
+        self._after(stream)
+
+    def _sign(self, stream: LiveStream, position: Position, *, force: bool) -> None:
+        if position.number > stream.signed and (force or self._head_due(position.number - stream.signed)):
+            stream.writer.append_head(heads.sign(position, stream.signer, now=self._now()).line)
+            with self._lock:
+                stream.signed = position.number
+                if stream.position.number > position.number:
+                    self.soon()
+        if not stream.writer.refill_reserve():
+            tell(f"the disk of {self._place} is full: the reserve is used up", once="reserve")
+
+    def _head_due(self, unsigned: int) -> bool:
+        """Whether so many records want a head: syncs for waiting requests come far more often than heads."""
+        now = time.monotonic()
+        if unsigned >= TICK_RECORDS or now >= self._next_head:
+            self._next_head = now + TICK_SECONDS
+            return True
+        self.soon()
+        return False
+
+    def _failed(self, error: OSError) -> None:
+        tell(f"the spool {self._place} fails ({error.strerror}); trying again", once="tick")
+        self.soon()
