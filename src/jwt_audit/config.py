@@ -23,8 +23,7 @@ from .errors import ConfigError, KeySourceError
 from .issuer_file import read_issuers
 from .issuer_table import VARIABLES, IssuerTable, discovery_url
 from .privacy import MIN_KEY, OPEN, Policy, Privacy, Pseudonyms, key_in
-from .values import PREFIX as PREFIX
-from .values import WrongValueError
+from .values import PREFIX, WrongValueError
 
 
 def _default_spool(environ: Mapping[str, str]) -> Path:

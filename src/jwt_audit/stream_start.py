@@ -8,10 +8,9 @@ import time
 
 from . import attributes as attr
 from .attributes import Value
-from .errors import RecordError
-from .evidence import heads
 from .evidence.signing import Signer
-from .spool.spool import Spool
+from .spool.spool import Spool, Stream
+from .stream_ends import last_head
 
 KNOWN_STREAMS = 64
 """How many other streams of the spool a stream's first record names."""
@@ -38,19 +37,10 @@ def known_streams(spool: Spool) -> list[str]:
 
     Raises SpoolError where the spool cannot be read.
     """
-    return [_last_position(stream.heads, stream.id) for stream in spool.streams()[-KNOWN_STREAMS:]]
+    return [_last_position(stream) for stream in spool.streams()[-KNOWN_STREAMS:]]
 
 
-def _last_position(path: os.PathLike[str], stream_id: str) -> str:
-    """``stream number hash`` of a stream's last head as it stands in the file, or ``stream 0``."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 - seeks from the end
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 4096))
-            for line in reversed(file.read().splitlines(keepends=True)):
-                if line.endswith(b"\n"):
-                    head = heads.parse_line(line).head
-                    return f"{stream_id} {head.number} {head.hash}"
-    except (OSError, RecordError):
-        pass  # a statement of what was seen: nothing usable was
-    return f"{stream_id} 0"
+def _last_position(stream: Stream) -> str:
+    """``stream number hash`` of a stream's last whole head, or ``stream 0``: a statement of what was seen."""
+    signed = last_head(stream)
+    return f"{stream.id} 0" if signed is None else f"{stream.id} {signed.head.number} {signed.head.hash}"

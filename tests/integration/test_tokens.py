@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.config import PREFIX
+from jwt_audit.values import PREFIX
 from support.issuer import SigningKey, Site, claims, jwks, jwks_server, signing_key
 from support.served import GUNICORN, UVICORN, Served, Told, serving
 from support.shapes import IAT, REASONS, SHAPES, expected, header_of, issuer_of, token_of

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from jwt_audit import config
-from jwt_audit.config import PREFIX, load
+from jwt_audit.config import load
+from jwt_audit.values import PREFIX
 
 
 def env(**settings: str) -> dict[str, str]:

@@ -186,7 +186,7 @@ def test_the_spool_knows_bytes_only() -> None:
 
 def test_only_the_composition_root_and_the_commands_read_the_configuration() -> None:
     """Everything else gets what it needs as arguments."""
-    readers = (f"{INSTRUMENTATION}.pipeline", f"{INSTRUMENTATION}.wiring", f"{LIBRARY}.cli")
+    readers = (f"{INSTRUMENTATION}.pipeline", f"{INSTRUMENTATION}.wiring", f"{LIBRARY}.assembly", f"{LIBRARY}.cli")
     config = f"{LIBRARY}.config"
     wrong = [
         told(module, found)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.config import PREFIX, Config, load
+from jwt_audit.config import Config, load
 from jwt_audit.errors import ConfigError
 from jwt_audit.issuer_file import KEY_PLACES, presets, read_issuers
 from jwt_audit.issuer_table import IssuerTable
+from jwt_audit.values import PREFIX
 
 PRESETS = [
     *("keycloak", "auth0", "okta", "entra", "cognito", "firebase", "supabase", "clerk"),

@@ -255,10 +255,10 @@ def test_disk_and_closed_give_no_response_for_a_sync_that_fails(
 def test_the_apps_resource_binds_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also without a provider, beside a foreign one, and where it is longer than a record may be."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
-    assert orjson.loads(wiring._resource())["service.name"] == {"stringValue": "shop"}
+    assert orjson.loads(wiring.resource())["service.name"] == {"stringValue": "shop"}
     many = ",".join(f"k{number}={'v' * 900}" for number in range(60))
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", many)
-    found = orjson.loads(wiring._resource())
+    found = orjson.loads(wiring.resource())
     assert found["service.name"] == {"stringValue": "shop"}
     assert len(orjson.dumps(found)) < wiring.RESOURCE_BYTES
 

@@ -16,7 +16,7 @@ import orjson
 from .. import attributes as attr
 from ..attributes import text
 from ..identity import UNKNOWN, Status
-from ..sources.growing import Seen
+from ..sources.seen import Seen
 
 TOKEN_WORDS = tuple(status.value for status in Status)
 _COLUMNS = ("time", "who", "session", "action", "route", "status", "token")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -13,20 +11,18 @@ from pathlib import Path
 import click
 import orjson
 
-from .. import attributes as attr
+from .. import assembly
 from ..anyvalue import wrap
 from ..attributes import Value
-from ..config import PREFIX, Config, load
+from ..config import Config, load
 from ..diagnostics import tell
-from ..errors import KeySourceError
 from ..evidence.record import system_record
-from ..evidence.signing import Signer
 from ..recorder import Recorder
 from ..ship.backlog import End, end, passed, undelivered, waiting
-from ..ship.http import Endpoint
 from ..ship.shipper import Shipper
 from ..ship.turn import holder
 from ..spool.spool import Spool, Stream
+from ..values import PREFIX
 from .places import check_spool, size_text, spool_argument
 from .watch import Watch, watching
 
@@ -38,7 +34,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _TURN_SECONDS = 3.0
 """A process of the app gives its turn to a sidecar sooner than that, unless it waits for an answer."""
 _IDLE_SECONDS = 60.0
-_RESOURCE = {"service.name": wrap("jwt-audit-ship")}
+_RESOURCE = orjson.dumps({"service.name": wrap("jwt-audit-ship")}).decode()
 
 _READ = frozenset(
     [
@@ -74,44 +70,17 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
     if not check_spool(config.spool) and once:
         raise click.ClickException(f"there is no spool at {config.spool}: nothing was ever written there")
     opened = Spool(config.spool)
-    recorder = Recorder(
-        opened,
-        signer=lambda: _signer(config, opened),
-        binding=lambda: _binding(config),
-        limit=config.spool_limit,
-        on_tick=lambda: shipper.wake(),
-    )
+    recorder = assembly.recorder(config, opened, resource=lambda: _RESOURCE, on_tick=lambda: shipper.wake())
 
     def emit(event: str, attributes: Mapping[str, Value], body: str) -> None:
         recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
 
-    receiver = Endpoint(
-        config.endpoint,
-        config.protocol,
-        config.headers,
-        certificate=config.certificate,
-        client_certificate=config.client_certificate,
-        client_key=config.client_key,
-        timeout=config.timeout,
-        gzip=config.gzip,
-    )
     watch = Watch()
-    shipper = Shipper(
-        opened,
-        receiver,
-        emit=emit,
-        suppress=nullcontext,
-        tell=tell,
-        retention=config.retention,
-        limit=config.spool_limit,
-        export_canonical=config.export_canonical,
-        observe=watch.observe,
-        sidecar=True,
-    )
+    shipper = assembly.shipper(config, opened, emit=emit, suppress=nullcontext, observe=watch.observe, sidecar=True)
     # Waited for, not handled: a handler could interrupt this thread while it holds a lock it needs
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     job = _Job(opened, shipper, recorder, watch)
-    click.echo(f"shipping {config.spool} to {receiver.shown}")
+    click.echo(f"shipping {config.spool} to {assembly.endpoint(config).shown}")
     if once:
         job.once()
     else:
@@ -229,22 +198,3 @@ def _lines(path: Path) -> int:
         return path.read_bytes().count(b"\n")
     except FileNotFoundError:
         return 0
-
-
-def _signer(config: Config, spool: Spool) -> Signer:
-    if config.signing_key is None:
-        return Signer.from_pem(spool.key(Signer.generate().pem))
-    try:
-        return Signer.from_pem(config.signing_key.read_bytes())
-    except (OSError, KeySourceError) as error:
-        raise KeySourceError(f"{PREFIX}SIGNING_KEY: {config.signing_key} cannot be used ({error})") from error
-
-
-def _binding(config: Config) -> dict[str, Value]:
-    return {
-        attr.STREAM_RESOURCE: orjson.dumps(_RESOURCE, option=orjson.OPT_SORT_KEYS).decode(),
-        attr.STREAM_CONFIG: config.digest,
-        attr.STREAM_EXCLUDED: list(config.excluded_paths),
-        attr.STREAM_HOST: attr.text(socket.gethostname()),
-        attr.STREAM_PID: os.getpid(),
-    }

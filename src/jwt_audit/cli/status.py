@@ -15,10 +15,10 @@ import orjson
 from ..attributes import iso_8601, text
 from ..config import load
 from ..errors import JWTAuditError
-from ..ship.backlog import last_head, last_of_stream, undelivered, waiting
+from ..ship.backlog import undelivered, waiting
 from ..ship.turn import Holder, holder
-from ..spool.segment import SUFFIX
 from ..spool.spool import Stream, streams
+from ..stream_ends import last_head, last_of_stream
 from .places import age_text, check_spool, duration, size_text, spool_argument
 
 _FULL = 0.8
@@ -66,7 +66,6 @@ def look(stream: Stream, now: float) -> StreamStatus:
     head = last_head(stream)
     signed = head.head.number if head is not None else 0
     backlog = waiting(stream, cursor)
-    sizes = (path.stat().st_size for path in stream.path.iterdir() if path.suffix == SUFFIX or path.name == "heads")
     return StreamStatus(
         stream_id=stream.id,
         writer="alive" if alive else "ended" if last.ended else "died",
@@ -77,7 +76,7 @@ def look(stream: Stream, now: float) -> StreamStatus:
         backlog_records=max(0, last.number - cursor.number),
         backlog_bytes=backlog.bytes,
         backlog_age=max(0.0, now - backlog.since / 1e9) if backlog.since else 0.0,
-        bytes=sum(sizes),
+        bytes=stream.size(),
         last_record=iso_8601(last.time // 1_000_000_000) if last.time else "",
         unsigned_age=max(0.0, now - last.time / 1e9) if alive and last.number > signed else 0.0,
     )

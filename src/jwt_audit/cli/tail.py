@@ -17,7 +17,9 @@ from pathlib import Path
 import click
 
 from ..errors import JWTAuditError
-from ..sources.growing import GivenLines, GrowingFile, GrowingSpool, Seen
+from ..sources.growing_file import GivenLines, GrowingFile
+from ..sources.growing_spool import GrowingSpool
+from ..sources.seen import Seen
 from .places import check_spool, configured_spool, seconds_of
 from .rows import TOKEN_WORDS, Row, Table, as_json, is_shown, row
 

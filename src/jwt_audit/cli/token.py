@@ -67,7 +67,7 @@ def inspect(header: str | None, at: str | None, as_json: bool) -> None:
         _tell(str(problem))
     ring = KeyRing(tell=_tell, http_hosts=config.http_hosts)
     issuers = make_issuers(config.issuers, ring, _tell) if config.token_settings_ok else None
-    sources = Sources(dict.fromkeys((*config.sources, *(() if issuers is None else issuers.token_sources))))
+    sources = Sources((*config.sources, *(() if issuers is None else issuers.token_sources)))
     presented = sources.present(_request(header, text, sources.names))
     identity, issuer = _judged(presented, config, issuers, now)
     found = {

@@ -20,9 +20,8 @@ from ..errors import JWTAuditError
 from ..spool import durable
 from ..spool.segment import SUFFIX
 from ..spool.spool import Spool, Stream
-from .backlog import Last, last_head, last_of_stream, last_record
+from ..stream_ends import Last, first_line, last_head, last_of_stream, last_record
 from .deadletter import Emit
-from .reader import first_line
 
 PRESSURE = 0.7
 """From this share of the spool's limit on, delivered evidence goes before its time: new records matter more."""
@@ -109,7 +108,7 @@ class Pruner:
     def _remove(self, piece: _Piece) -> None:
         stream = piece.stream
         if piece.path is not None:
-            durable.create(stream.path / "start", _first_line(stream))
+            durable.create(stream.path / "start", first_line(stream).raw)
             self._say(stream, last_record(piece.path), "a delivered segment")
             piece.path.unlink(missing_ok=True)
             durable.sync_directory(stream.path)
@@ -165,8 +164,3 @@ def _in_order(segments: list[_Piece]) -> list[_Piece]:
         latest = max(latest, piece.time)
         ordered.append(replace(piece, time=latest))
     return ordered
-
-
-def _first_line(stream: Stream) -> bytes:
-    line = first_line(stream)
-    return b"%b\t%b\n" % (line.payload, line.digest.encode("ascii"))

@@ -20,6 +20,7 @@ from ..evidence import heads
 from ..evidence.chain import record_hash
 from ..spool.segment import Line, lines, segment_index, segment_name
 from ..spool.spool import Cursor, Stream
+from ..stream_ends import first_line
 from .batch import Batch, Broken, Item
 from .encode import Encoder, head_form, record_form, stream_resource
 
@@ -119,11 +120,10 @@ class StreamReader:
             if not batch.add(Item(fragment, number, line.digest, event, record_id, line.payload)):
                 return False
         except (RecordError, KeyError, TypeError, ValueError) as error:
-            raw = b"%b\t%b\n" % (line.payload, line.digest.encode("ascii"))
-            if not _same_again(path, line.start, raw):
+            if not _same_again(path, line.start, line.raw):
                 return False  # it was read while it was being cut back
             reason = str(error) if isinstance(error, RecordError) else "a line of the spool is no record"
-            batch.pass_broken(raw, line.digest, reason)
+            batch.pass_broken(line.raw, line.digest, reason)
             return True
         batch.offset, batch.number, batch.hash = line.end, number, line.digest
         batch.ended = event == attr.EVENT_STREAM_END
@@ -177,20 +177,6 @@ class StreamReader:
             Item(fragment, head.number, head.hash, attr.EVENT_HEAD, record_id, signed.data, signed.signature_text)
         )
         return True
-
-
-def first_line(stream: Stream) -> Line:
-    """The line of a stream's first record, also after retention removed its segment. Raises SpoolError."""
-    for name in (segment_name(1), "start"):
-        try:
-            with (stream.path / name).open("rb") as file:
-                for line in lines(file):
-                    return line
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise SpoolError(f"cannot read {stream.path / name} ({error.strerror})") from error
-    raise SpoolError(f"the stream {stream.id} has no first record")
 
 
 def _rest(file: BinaryIO, offset: int) -> tuple[int, bytes]:

@@ -18,7 +18,8 @@ from .. import attributes as attr
 from ..attributes import Value
 from ..errors import JWTAuditError, SpoolError
 from ..spool.spool import Cursor, Spool, Stream
-from .backlog import last_head, undelivered
+from ..stream_ends import last_head
+from .backlog import undelivered
 from .batch import Batch
 from .deadletter import DeadLetter, Emit, Parked
 from .deliver import Attempt, Courier, Stopping

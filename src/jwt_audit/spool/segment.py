@@ -92,6 +92,11 @@ class Line:
     start: int
     end: int
 
+    @property
+    def raw(self) -> bytes:
+        """The line as it stands in the file."""
+        return b"%b\t%b\n" % (self.payload, self.digest.encode("ascii"))
+
 
 def lines(file: BinaryIO, offset: int = 0) -> Iterator[Line]:
     """The lines of a segment from ``offset`` on, as long as they are whole by their form.

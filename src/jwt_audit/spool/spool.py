@@ -69,7 +69,14 @@ class Stream:
 
     @property
     def heads(self) -> Path:
+        """The file of signed heads; there is none while the stream is being born."""
         return self.path / "heads"
+
+    def size(self) -> int:
+        """Bytes of its segments and heads. Raises OSError."""
+        with os.scandir(self.path) as entries:
+            kept = (entry for entry in entries if entry.name.endswith(SUFFIX) or entry.name == "heads")
+            return sum(entry.stat().st_size for entry in kept)
 
     def written(self) -> bool:
         """Whether its writer lives. Asks by the lock, which the kernel frees at any kind of death."""
@@ -123,6 +130,7 @@ class Spool:
             raise
 
     def streams(self) -> list[Stream]:
+        """As the function `streams` gives them."""
         return streams(self.root)
 
     def take_ship_lock(self) -> durable.Lock | None:
@@ -150,9 +158,7 @@ class Spool:
         total = 0
         for stream in self.streams():
             try:
-                with os.scandir(stream.path) as entries:
-                    kept = (entry for entry in entries if entry.name.endswith(SUFFIX) or entry.name == "heads")
-                    total += sum(entry.stat().st_size for entry in kept)
+                total += stream.size()
             except FileNotFoundError:
                 continue  # pruned meanwhile
         return total

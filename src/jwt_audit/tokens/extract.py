@@ -37,13 +37,13 @@ _SCHEMES = ("bearer", "dpop")  # RFC 6750; RFC 9449, 7.1: what the token is boun
 
 
 class Sources:
-    """The places of a request that are looked at for a token, in their order.
+    """The places of a request that are looked at for a token, in their order, each once.
 
     ``names`` are ``bearer``, ``header:NAME`` (the name in lower case), ``cookie:NAME`` and ``websocket``.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.names = tuple(names)
+        self.names = tuple(dict.fromkeys(names))
         self._readers = tuple(map(_reader, self.names))
 
     def present(self, request: Request) -> Presented:

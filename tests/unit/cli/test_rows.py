@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jwt_audit import attributes as attr
 from jwt_audit.cli.rows import Table, as_json, is_shown, row
-from jwt_audit.sources.growing import Seen
+from jwt_audit.sources.seen import Seen
 
 TIME = 1_795_600_000_123_456_789
 REQUEST = {

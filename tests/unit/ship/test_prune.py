@@ -15,10 +15,11 @@ from jwt_audit.errors import SpoolError
 from jwt_audit.evidence import heads
 from jwt_audit.ship.encode import JsonEncoder
 from jwt_audit.ship.prune import Pruner
-from jwt_audit.ship.reader import StreamReader, first_line
+from jwt_audit.ship.reader import StreamReader
 from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import lines, segment_name
 from jwt_audit.spool.spool import Spool, Stream
+from jwt_audit.stream_ends import first_line
 from support.spools import LiveStream, make_stream
 
 DAY = 86400.0

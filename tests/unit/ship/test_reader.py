@@ -13,10 +13,11 @@ from jwt_audit import attributes as attr
 from jwt_audit.ship import batch as batches
 from jwt_audit.ship.batch import Batch, Item
 from jwt_audit.ship.encode import JsonEncoder, ProtobufEncoder
-from jwt_audit.ship.reader import StreamReader, first_line
+from jwt_audit.ship.reader import StreamReader
 from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
 from jwt_audit.spool.spool import Cursor, Stream
+from jwt_audit.stream_ends import first_line
 from support.spools import LiveStream, make_stream
 
 

@@ -15,8 +15,11 @@ import pytest
 from jwt_audit import attributes as attr
 from jwt_audit.errors import EvidenceError, SpoolError
 from jwt_audit.ship.encode import JsonEncoder, head_form, record_form
-from jwt_audit.sources import growing
-from jwt_audit.sources.growing import GivenLines, GrowingFile, GrowingSpool, Seen, exported
+from jwt_audit.sources import growing_spool
+from jwt_audit.sources import seen as seen_module
+from jwt_audit.sources.growing_file import GivenLines, GrowingFile, exported
+from jwt_audit.sources.growing_spool import GrowingSpool
+from jwt_audit.sources.seen import Once, Seen
 from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
 from support.spools import LiveStream, make_stream
@@ -124,7 +127,7 @@ def test_a_stream_that_is_ended_is_not_looked_at_again(tmp_path: Path, monkeypat
     spool = GrowingSpool(tmp_path)
     assert len(list(spool.poll())) == 5
     (path / segment_name(1)).unlink()
-    monkeypatch.setattr(growing._GrowingStream, "read", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr(growing_spool._GrowingStream, "read", lambda _: pytest.fail("it was read"))
     assert list(spool.poll()) == []
 
 
@@ -223,8 +226,8 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 def test_lines_of_any_length_are_read(tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to what a receiver takes; a longer one is counted, and what follows it is read."""
-    monkeypatch.setattr(growing, "_BLOCK", 64)
-    monkeypatch.setattr(growing, "_LONGEST", 20_000)
+    monkeypatch.setattr(seen_module, "_BLOCK", 64)
+    monkeypatch.setattr(seen_module, "LONGEST", 20_000)
     stream = LiveStream(tmp_path / "spool")
     stream.request("/" + "x" * 900)
     path = tmp_path / "audit.jsonl"
@@ -267,8 +270,8 @@ def test_what_is_no_otlp_is_none(form: object) -> None:
 
 def test_memory_of_what_was_shown_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last ones are known."""
-    monkeypatch.setattr(growing, "_REMEMBERED", 2)
-    once = growing._Once()
+    monkeypatch.setattr(seen_module, "_REMEMBERED", 2)
+    once = Once()
     seen = [Seen("e", 0, 0, {attr.RECORD_ID: name}) for name in "abc"]
     assert [once.new(one) for one in (*seen, seen[2], seen[1], seen[0])] == [True, True, True, False, False, True]
     assert once.new(Seen("e", 0, 0, {}))

@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from jwt_audit import api
+from jwt_audit import api, assembly
 from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value
-from jwt_audit.config import PREFIX, Config, load, sdk_disabled
+from jwt_audit.config import Config, load, sdk_disabled
 from jwt_audit.context import Request, in_flight
 from jwt_audit.diagnostics import tell
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
@@ -27,6 +27,7 @@ from jwt_audit.losses import Losses
 from jwt_audit.recorder import Receipt, Recorder
 from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool
+from jwt_audit.values import PREFIX
 
 from . import waiting, wiring
 
@@ -41,7 +42,7 @@ _OPEN_SECONDS = 1.0
 class Pipeline:
     """What the hooks talk to. One a process; safe for threads."""
 
-    def __init__(self, config: Config, *, suppress: wiring.Suppress) -> None:
+    def __init__(self, config: Config, *, suppress: assembly.Suppress) -> None:
         self._config = config
         self._suppress = suppress
         self.closed = config.fail_mode == "closed"
@@ -212,14 +213,22 @@ class Pipeline:
                 self._open_again = time.monotonic() + _OPEN_SECONDS
                 tell(f"{PREFIX}SPOOL: {error}; name a directory that this process may make and write", once="spool")
                 return None
-            self._recorder = wiring.recorder(self._config, self._spool, self._losses, self._wake)
+            self._recorder = assembly.recorder(
+                self._config,
+                self._spool,
+                resource=wiring.resource,
+                on_tick=self._wake,
+                strict=self.closed,
+                losses=self._losses,
+            )
         self._start_shipper()
         return self._recorder
 
     def _start_shipper(self) -> None:
         with self._lock:
             if self._shipper is None and self._spool is not None:
-                self._shipper = wiring.shipper(self._config, self._spool, self._emit_system, self._suppress)
+                emit, suppress = self._emit_system, self._suppress
+                self._shipper = assembly.shipper(self._config, self._spool, emit=emit, suppress=suppress)
                 self._shipper.start()
 
     def _wake(self) -> None:
@@ -234,7 +243,7 @@ class Pipeline:
         recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
 
 
-def compose(*, suppress: wiring.Suppress, **settings: Any) -> Pipeline | None:
+def compose(*, suppress: assembly.Suppress, **settings: Any) -> Pipeline | None:
     """The pipeline of the environment and these settings; None where OTEL_SDK_DISABLED turns all off.
 
     What is wrong with a setting is told once.

@@ -1,30 +1,19 @@
-"""How each part is made from the settings. With `pipeline`, the only reader of `Config` in here."""
+"""How what is the app's alone is made from the settings: who makes a request, and the resource of its telemetry."""
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
-from jwt_audit import attributes as attr
 from jwt_audit.anyvalue import wrap
-from jwt_audit.attributes import Value, bounded
-from jwt_audit.config import PREFIX, Config
+from jwt_audit.assembly import Suppress
+from jwt_audit.attributes import bounded
+from jwt_audit.config import Config
 from jwt_audit.diagnostics import tell
-from jwt_audit.errors import KeySourceError
 from jwt_audit.identity import Identity
-from jwt_audit.losses import Losses
 from jwt_audit.observation import Observation
-from jwt_audit.recorder import Recorder
-from jwt_audit.ship.deadletter import Emit
-from jwt_audit.ship.http import Endpoint
-from jwt_audit.ship.shipper import Shipper
-from jwt_audit.spool.spool import Spool
 from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.observed import AppTokens, Verification
@@ -33,14 +22,10 @@ from jwt_audit.tokens.verify import TokenVerifier
 from .identifier import Identifier
 
 if TYPE_CHECKING:
-    from jwt_audit.evidence.signing import Signer
     from jwt_audit.tokens.issuers import Issuers
 
 RESOURCE_BYTES = 32 * 1024
 """A longer resource leaves its stream no first record: of such a one the service alone is kept."""
-
-Suppress = Callable[[], AbstractContextManager[Any]]
-"""Gives a context in which what is sent makes no spans."""
 
 
 def identifier(config: Config, suppress: Suppress) -> Identifier:
@@ -49,7 +34,7 @@ def identifier(config: Config, suppress: Suppress) -> Identifier:
     With wrong settings neither counts: they may have been meant to forbid it.
     """
     issuers = _issuers(config, suppress) if config.issuers and config.token_settings_ok else None
-    sources = Sources(dict.fromkeys((*config.sources, *(() if issuers is None else issuers.token_sources))))
+    sources = Sources((*config.sources, *(() if issuers is None else issuers.token_sources)))
     if issuers is None:
         return Identifier(sources, None, Observation(_app_tokens(config).judge) if config.token_settings_ok else None)
     verifier = TokenVerifier(issuers, now=time.time, privacy=config.privacy)
@@ -83,74 +68,7 @@ def _app_tokens(config: Config) -> AppTokens:
     )
 
 
-def recorder(config: Config, spool: Spool, losses: Losses, on_tick: Callable[[], None]) -> Recorder:
-    """The writer of this process's stream; ``losses`` is what was lost before there was one."""
-    return Recorder(
-        spool,
-        signer=lambda: _signer(config, spool),
-        binding=lambda: _binding(config),
-        limit=config.spool_limit,
-        strict=config.fail_mode == "closed",
-        losses=losses,
-        on_tick=on_tick,
-    )
-
-
-def shipper(config: Config, spool: Spool, emit: Emit, suppress: Suppress) -> Shipper:
-    """What delivers the spool; ``emit`` writes its statements into this process's stream."""
-    endpoint = Endpoint(
-        config.endpoint,
-        config.protocol,
-        config.headers,
-        certificate=config.certificate,
-        client_certificate=config.client_certificate,
-        client_key=config.client_key,
-        timeout=config.timeout,
-        gzip=config.gzip,
-    )
-    return Shipper(
-        spool,
-        endpoint,
-        emit=emit,
-        suppress=suppress,
-        tell=tell,
-        export_canonical=config.export_canonical,
-        retention=config.retention,
-        limit=config.spool_limit,
-    )
-
-
-def _signer(config: Config, spool: Spool) -> Signer:
-    # With `cryptography`: a process that never serves a request (pip, a shell, a reloader) needs none of it
-    from jwt_audit.evidence.signing import Signer
-
-    path = config.signing_key
-    if path is None:
-        pem = spool.key(Signer.generate().pem)
-        tell(
-            f"audit heads are signed by a key made in {spool.root}; evidence needs one kept elsewhere: "
-            f"set {PREFIX}SIGNING_KEY to a PEM file",
-            once="signing-key",
-        )
-        return Signer.from_pem(pem)
-    try:
-        return Signer.from_pem(path.read_bytes())
-    except (OSError, KeySourceError) as error:
-        raise KeySourceError(f"{PREFIX}SIGNING_KEY: {path} cannot be used ({error})") from error
-
-
-def _binding(config: Config) -> dict[str, Value]:
-    """What binds a stream's records, in its first one: resource, settings, host and process."""
-    return {
-        attr.STREAM_RESOURCE: _resource(),
-        attr.STREAM_CONFIG: config.digest,
-        attr.STREAM_EXCLUDED: list(config.excluded_paths),
-        attr.STREAM_HOST: attr.text(socket.gethostname()),
-        attr.STREAM_PID: os.getpid(),
-    }
-
-
-def _resource() -> str:
+def resource() -> str:
     """The resource of the app's telemetry, asked for when a stream begins: the app may set it up after us."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.trace import get_tracer_provider

@@ -1,0 +1,133 @@
+"""A spool as it grows: what was written since the last look.
+
+Nothing is proved here, and nothing held on to: a segment that is rotated or pruned, a stream that
+comes or goes are followed. What is not a whole line yet is left for the next look; a whole line that
+is no record is counted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+
+from ..errors import SpoolError
+from ..evidence.visible import plain
+from ..spool.spool import Stream, streams
+from ..stream_ends import first_line, last_record
+from .seen import NewLines, Once, Seen
+
+
+class _GrowingStream:
+    def __init__(self, stream: Stream, since: int) -> None:
+        self.stream = stream
+        self.finished = False
+        self.unread = 0
+        self.failure = ""
+        """Why a part of it cannot be read; empty where all can be, or is gone by retention."""
+        self._since = since
+        self._segment = ""
+        self._lines = NewLines()
+
+    def begins(self) -> int:
+        """When its first unread record was recorded, or earlier."""
+        if self._segment:
+            return 0
+        try:
+            return int(orjson.loads(first_line(self.stream).payload)["observed_timestamp"])
+        except (SpoolError, ValueError, TypeError, KeyError):
+            return 0
+
+    def read(self) -> Iterator[Seen]:
+        alive = self.stream.written()  # asked before reading: what a dead writer left is then all there is
+        try:
+            segments = [path for path in self.stream.segments() if path.name >= self._segment]
+        except SpoolError:
+            segments, alive = [], False  # removed by retention
+        for path in segments:
+            if path.name != self._segment:
+                self._segment, self._lines = path.name, NewLines()
+                if path is not segments[-1] and last_record(path).time < self._since:
+                    continue  # within a stream the time of observation never goes back
+            try:
+                with path.open("rb") as file:
+                    for raw in self._lines.read(file):
+                        seen = _spooled(raw)
+                        if seen is None:
+                            self.unread += 1
+                        else:
+                            yield seen
+            except FileNotFoundError:
+                continue  # removed by retention
+            except OSError as error:
+                self.failure = f"cannot read {path} ({error.strerror})"
+        self.finished = not alive
+
+
+def _spooled(raw: bytes) -> Seen | None:
+    if raw[-65:-64] != b"\t":
+        return None
+    try:
+        form = orjson.loads(raw[:-65])
+        attributes = {name: plain(value) for name, value in form["attributes"].items()}
+        return Seen(str(form["event_name"]), int(form["timestamp"]), int(form["observed_timestamp"]), attributes)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+class GrowingSpool:
+    """A spool, or one stream's directory: all streams as one, in the order in which they were recorded."""
+
+    def __init__(self, root: Path, *, since: int = 0) -> None:
+        """``since``: nanoseconds; what was recorded before need not be shown."""
+        self._root = root
+        self._since = since
+        self._streams: dict[str, _GrowingStream] = {}
+        self._once = Once()
+
+    @property
+    def unread(self) -> int:
+        """Whole lines so far that are no record."""
+        return sum(stream.unread for stream in self._streams.values())
+
+    @property
+    def failures(self) -> list[str]:
+        """What of it cannot be read, and why."""
+        return [stream.failure for stream in self._streams.values() if stream.failure]
+
+    @property
+    def there(self) -> bool:
+        """Whether anything was ever written."""
+        return (self._root / "streams").is_dir()
+
+    def poll(self) -> Iterator[Seen]:
+        """What is new. Raises SpoolError where ``root`` cannot be read."""
+        alone = (self._root / "heads").is_file()
+        found = [Stream(self._root)] if alone else streams(self._root)
+        for stream in found:
+            if stream.id not in self._streams:
+                self._streams[stream.id] = _GrowingStream(stream, self._since)
+        growing = [one for one in self._streams.values() if not one.finished]
+        return filter(self._once.new, _merged(growing))
+
+
+def _merged(found: list[_GrowingStream]) -> Iterator[Seen]:
+    """By the time of observation. A stream is opened only when its time has come: there may be very many."""
+    waiting = sorted(((stream.begins(), index) for index, stream in enumerate(found)), reverse=True)
+    heap: list[tuple[int, int, Seen, Iterator[Seen]]] = []
+
+    def push(index: int, source: Iterator[Seen]) -> None:
+        seen = next(source, None)
+        if seen is not None:
+            heapq.heappush(heap, (seen.recorded, index, seen, source))
+
+    while heap or waiting:
+        while waiting and (not heap or waiting[-1][0] <= heap[0][0]):
+            _, index = waiting.pop()
+            push(index, found[index].read())
+        if heap:
+            _, index, seen, source = heapq.heappop(heap)
+            yield seen
+            push(index, source)
