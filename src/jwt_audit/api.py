@@ -73,7 +73,7 @@ def emit(
         raise JWTAuditError("no audit runs in this process: start it with opentelemetry-instrument")
     if outcome not in ("success", "failure", "unknown"):
         raise RecordError(f"outcome {outcome[:20]!r} is none of success, failure, unknown")
-    if not event_name or event_name in _OUR_EVENTS or event_name.startswith("audit."):
+    if not event_name or event_name in attr.EVENTS or event_name.startswith("audit."):
         raise RecordError(f"the event name {event_name[:40]!r} is empty or has a fixed meaning")
     request = current_request()
     identity = ABSENT if request is None else request.identity
@@ -96,16 +96,12 @@ def _locate(record: Record, request: Request) -> None:
         record.attributes[attr.HTTP_ROUTE] = request.route
 
 
-_OUR_EVENTS = frozenset(value for name, value in vars(attr).items() if name.startswith("EVENT_"))
-_FIXED = frozenset(value for name, value in vars(attr).items() if name.isupper() and isinstance(value, str))
-
-
 def _checked(
     action: str | None, target_id: str | None, target_type: str | None, attributes: dict[str, Value]
 ) -> dict[str, Value]:
     found: dict[str, Value] = {}
     for name, value in attributes.items():
-        if not name.isascii() or name in _FIXED or name.startswith(("audit.", "jwt.")):
+        if not name.isascii() or attr.is_fixed(name):
             raise RecordError(f"the attribute {name[:40]!r} has a fixed meaning or is not ASCII")
         kept = bounded(value)
         if kept is None:

@@ -101,8 +101,6 @@ PRUNED_STREAM = "audit.pruned.stream_id"
 PRUNED_NUMBER = "audit.pruned.number"
 PRUNED_HASH = "audit.pruned.hash"
 
-MANDATORY = (RECORD_ID, ACTOR_ID, ACTOR_TYPE, ACTION, OUTCOME)
-
 # Events
 EVENT_REQUEST = "http.request"
 EVENT_RECEIVED = "http.request.received"
@@ -117,6 +115,10 @@ EVENT_UNDELIVERED = "audit.record.undelivered"
 EVENT_LOST = "audit.records.lost"
 EVENT_HEAD = "audit.head"
 
+EVENTS = frozenset(value for name, value in dict(globals()).items() if name.startswith("EVENT_"))
+NAMES = frozenset(value for name, value in dict(globals()).items() if name.isupper() and isinstance(value, str))
+"""All of the above: nobody else gives them a meaning."""
+
 MAX_TEXT = 1024
 """Characters of a string value; a longer one is cut and ends in the digest of the whole."""
 MAX_ITEMS = 64
@@ -128,6 +130,11 @@ _CUT = re.compile(r"…sha256:[0-9a-f]{32}\Z")
 _CUT_LENGTH = 40
 _MIN_INJECTIVE = 64
 """A shorter limit leaves no room for a digest: a cut value ends in an ellipsis there, and names nobody."""
+
+
+def is_fixed(name: str) -> bool:
+    """Whether an attribute has its meaning from us: no claim and no annotation of the app may set it."""
+    return name in NAMES or name.startswith(("audit.", "jwt."))
 
 
 def text(value: str, limit: int = MAX_TEXT) -> str:

@@ -103,6 +103,7 @@ class Identity:
 
     @property
     def verified(self) -> bool:
+        """Whether the token was verified: only then is anybody named."""
         return self.status is Status.VERIFIED
 
     def under(self, privacy: Privacy, token: str | None = None) -> Identity:

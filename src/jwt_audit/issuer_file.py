@@ -15,12 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import values
-from .issuer_table import IssuerTable, discovery_url
+from .issuer_table import KEY_PLACES, IssuerTable, discovery_url
 from .values import WrongValueError
 
 PRESETS = Path(__file__).with_name("presets.toml")
-KEY_PLACES = ("jwks", "discovery", "public_key", "secret_file")
-"""The keys that say where an issuer's keys are; a table has one of them."""
 
 
 class IssuerFile(NamedTuple):

@@ -9,6 +9,8 @@ from .values import PREFIX
 
 VARIABLES = "variables"
 """The name of the issuer that the variables describe."""
+KEY_PLACES = ("jwks", "discovery", "public_key", "secret_file")
+"""What says where an issuer's keys are; of each issuer there is one of them."""
 BEARER = "bearer"
 """The source of a token in the Authorization header."""
 
@@ -47,10 +49,14 @@ class IssuerTable:
     broken: bool = False
 
     @property
+    def key_places(self) -> list[str]:
+        """Which of `KEY_PLACES` are said."""
+        return [name for name in KEY_PLACES if getattr(self, name) is not None]
+
+    @property
     def setting(self) -> str:
         """What the operator has to look at where the keys are wrong: the variable, or the table and its entry."""
-        places = ("jwks", "discovery", "public_key", "secret_file")
-        place = next((name for name in places if getattr(self, name) is not None), "")
+        place = next(iter(self.key_places), "")
         return f"{PREFIX}{place.upper()}" if self.name == VARIABLES else f"{self.name} {place}".strip()
 
     @property

@@ -24,7 +24,6 @@ ALGORITHMS = (
 
 _LIKE_A_PATH = re.compile(r"(?!-----)[\w .~:/\\@+=\-]{1,1024}")
 """A value that may be shown as the path that it ought to be; a pasted key or key set is none."""
-_RESERVED = frozenset(value for name, value in vars(attr).items() if name.isupper() and isinstance(value, str))
 
 
 class WrongValueError(ValueError):
@@ -174,7 +173,7 @@ def attribute_name(name: str) -> str:
     """``name`` as the attribute that a claim is mapped to."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\-]{0,127}", name):
         raise WrongValueError(f"{name[:40]!r} is no attribute name", "use ASCII letters, digits, '.', '_', '-'")
-    if name != attr.USER_ROLES and (name in _RESERVED or name.startswith(("audit.", "jwt."))):
+    if name != attr.USER_ROLES and attr.is_fixed(name):
         raise WrongValueError(f"the attribute {name} has a fixed meaning", "map the claim to another name")
     return name
 
@@ -268,7 +267,7 @@ def flag(value: Any) -> bool:
 
 def _scaled(units: Mapping[str, int], example: str) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
-        match = re.fullmatch(r"(\d{1,15})\s*([A-Za-z]*)", str(value).strip())
+        match = re.fullmatch(r"([0-9]{1,15})\s*([A-Za-z]*)", str(value).strip())
         if not match or match[2] not in units:
             raise WrongValueError(f"{str(value)[:20]!r} is no quantity", f"write a number such as {example}")
         return int(match[1]) * units[match[2]]

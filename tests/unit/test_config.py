@@ -48,6 +48,7 @@ def test_without_settings_there_are_defaults_and_no_complaint() -> None:
         ("EXCLUDED_PATHS", "/a*b"),
         ("SPOOL_LIMIT", "1 potato"),
         ("RETENTION", "-1"),
+        ("RETENTION", "٣d"),
         ("ENDPOINT", "collector"),
         ("ENDPOINT", "grpc://collector:4317"),
         ("ENDPOINT", "http://[broken/v1/logs"),

@@ -9,8 +9,8 @@ import pytest
 
 from jwt_audit.config import Config, load
 from jwt_audit.errors import ConfigError
-from jwt_audit.issuer_file import KEY_PLACES, presets, read_issuers
-from jwt_audit.issuer_table import IssuerTable
+from jwt_audit.issuer_file import presets, read_issuers
+from jwt_audit.issuer_table import KEY_PLACES, IssuerTable
 from jwt_audit.values import PREFIX
 
 PRESETS = [

@@ -152,9 +152,11 @@ class Table:
         self._widths = widths
 
     def header(self) -> str:
+        """The names of the columns."""
         return self._line([name.upper() for name in _COLUMNS])
 
     def line(self, shown: Row) -> str:
+        """One record; what came with a request is escaped."""
         where = shown.route or shown.path or ""
         what = f"{shown.method} {where}" if shown.method else shown.event
         if shown.event in _EACH_REQUEST:

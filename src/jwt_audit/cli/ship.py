@@ -23,7 +23,8 @@ from ..ship.shipper import Shipper
 from ..ship.turn import holder
 from ..spool.spool import Spool, Stream
 from ..values import PREFIX
-from .places import check_spool, size_text, spool_argument
+from .places import check_spool, spool_argument
+from .quantities import size_text
 from .watch import Watch, watching
 
 STOP_SECONDS = 10.0

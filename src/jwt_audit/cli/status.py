@@ -19,7 +19,8 @@ from ..ship.backlog import undelivered, waiting
 from ..ship.turn import Holder, holder
 from ..spool.spool import Stream, streams
 from ..stream_ends import last_head, last_of_stream
-from .places import age_text, check_spool, duration, size_text, spool_argument
+from .places import check_spool, spool_argument
+from .quantities import age_text, duration, size_text
 
 _FULL = 0.8
 """The share of the limit at which the app warns too."""

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -20,7 +19,8 @@ from ..errors import JWTAuditError
 from ..sources.growing_file import GivenLines, GrowingFile
 from ..sources.growing_spool import GrowingSpool
 from ..sources.seen import Seen
-from .places import check_spool, configured_spool, seconds_of
+from .places import check_spool, configured_spool
+from .quantities import moment_of, seconds_of
 from .rows import TOKEN_WORDS, Row, Table, as_json, is_shown, row
 
 _POLL_SECONDS = 0.3
@@ -215,11 +215,8 @@ def _moment(word: str) -> int:
     seconds = seconds_of(word)
     if seconds is not None:
         return int((time.time() - seconds) * 1e9)
-    try:
-        moment = datetime.fromisoformat(word.strip().replace("Z", "+00:00"))
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{word!r} is no time; write one such as 15m, 2h or 2026-11-25T12:00:00Z", param_hint="'--since'"
-        ) from error
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    moment = moment_of(word)
+    if moment is None:
+        problem = f"{word!r} is no time; write one such as 15m, 2h or 2026-11-25T12:00:00Z"
+        raise click.BadParameter(problem, param_hint="'--since'")
+    return moment

@@ -6,7 +6,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 import click
 import orjson
@@ -20,6 +19,7 @@ from ..tokens.extract import Presented, Sources
 from ..tokens.issuers import Issuer, Issuers, KeyRing, make_issuers
 from ..tokens.jws import unfit
 from ..tokens.verify import TokenVerifier
+from .quantities import moment_of
 
 MAX_INPUT = 2**20
 """Bytes that are read of standard input."""
@@ -91,11 +91,10 @@ def _clock(text: str) -> Callable[[], float]:
     try:
         seconds = float(text)
     except ValueError:
-        try:
-            moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00").replace("z", "+00:00"))
-        except ValueError as error:
-            raise click.BadParameter("write it as 2026-11-25T12:00:00Z, or in seconds", param_hint="--at") from error
-        seconds = (moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)).timestamp()
+        moment = moment_of(text)
+        if moment is None:
+            raise click.BadParameter("write it as 2026-11-25T12:00:00Z, or in seconds", param_hint="--at") from None
+        seconds = moment / 1e9
     if not math.isfinite(seconds):
         raise click.BadParameter("it is no time", param_hint="--at")
     return lambda: seconds

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -18,6 +17,7 @@ from ..evidence.verify import judge
 from ..sources import inputs
 from ..sources.spool import read_heads
 from . import report as shown
+from .quantities import moment_of
 
 _FILE = click.Path(path_type=Path)
 _MAX_KEY_BYTES = 64 * 1024
@@ -123,14 +123,10 @@ def _key(path: Path, option: str = "--key") -> PublicKey:
 
 
 def _time(text: str) -> int:
-    """Nanoseconds since the epoch; a time without an offset is UTC."""
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise EvidenceError(f"--revoked {text}: no time in ISO 8601, such as 2026-11-25T12:00:00Z") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return int(moment.timestamp()) * 1_000_000_000
+    moment = moment_of(text)
+    if moment is None:
+        raise EvidenceError(f"--revoked {text}: no time in ISO 8601, such as 2026-11-25T12:00:00Z")
+    return moment
 
 
 @contextmanager

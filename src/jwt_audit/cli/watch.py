@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from ..errors import JWTAuditError
 from ..ship.answers import Action
 from ..ship.deliver import Attempt
-from .places import size_text
+from .quantities import size_text
 
 _REFRESH_SECONDS = 1.0
 
@@ -25,6 +25,7 @@ class Watch:
         """When the last request was made, in monotonic seconds."""
 
     def observe(self, attempt: Attempt) -> None:
+        """Take note of one request that was made."""
         self.last = time.monotonic()
         if attempt.action is Action.ACK:
             self.records += attempt.records

@@ -59,6 +59,7 @@ class Copy:
 
     @property
     def records(self) -> int:
+        """Records it holds, those that cannot be proved among them."""
         return sum(chain.records + len(chain.unprovable) for chain in self.chains.values())
 
     def add(self, verdict: Verdict, kind: Kind, detail: str, place: Place | None = None) -> None:
@@ -77,6 +78,7 @@ class Stated:
                 self._by_subject.setdefault(statement.stream, []).append(statement)
 
     def subjects(self) -> Iterator[str]:
+        """The streams of which something is stated."""
         return iter(self._by_subject)
 
     def of(self, stream: str, *kinds: str) -> list[Statement]:
@@ -88,6 +90,7 @@ class Stated:
         return [one for one in self.of(stream, *kinds) if self.is_proved(one)]
 
     def is_proved(self, statement: Statement) -> bool:
+        """Whether something signed covers the record that states it."""
         run = self._chains[statement.by].run_of(statement.by_number)
         return run is not None and statement.by_number <= run.proved
 

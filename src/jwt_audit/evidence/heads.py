@@ -40,6 +40,7 @@ class Head:
     algorithm: str
 
     def canonical(self) -> bytes:
+        """The bytes that are signed."""
         return orjson.dumps(
             {
                 "algorithm": self.algorithm,
@@ -82,6 +83,7 @@ class SignedHead:
 
     @property
     def signature_text(self) -> str:
+        """The signature in base64."""
         return base64.b64encode(self.signature).decode("ascii")
 
     @property

@@ -23,6 +23,7 @@ class Run:
         self._observed = array("Q")
 
     def append(self, digest: str, observed: int) -> None:
+        """The next record: its hash in hex, its time of observation in nanoseconds."""
         self._digests += bytes.fromhex(digest)
         self._observed.append(observed)
         self.last += 1
@@ -37,6 +38,7 @@ class Run:
         return self.first <= number <= self.last
 
     def digest(self, number: int) -> str:
+        """The hash of a record of this run, in hex."""
         index = (number - self.first) * 32
         return self._digests[index : index + 32].hex()
 
@@ -45,4 +47,5 @@ class Run:
         return bytes(self._digests[(first - self.first) * 32 : (last + 1 - self.first) * 32])
 
     def observed(self, number: int) -> int:
+        """A record's time of observation, in nanoseconds."""
         return self._observed[number - self.first]

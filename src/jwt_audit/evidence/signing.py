@@ -71,10 +71,12 @@ class PublicKey:
 
     @cached_property
     def key_id(self) -> str:
+        """SHA-256 of the SubjectPublicKeyInfo, in hex."""
         return hashlib.sha256(self._der).hexdigest()
 
     @property
     def pem(self) -> bytes:
+        """The key in PEM."""
         info = serialization.PublicFormat.SubjectPublicKeyInfo
         return self._key.public_bytes(serialization.Encoding.PEM, info)
 
@@ -115,6 +117,7 @@ class Signer:
 
     @property
     def pem(self) -> bytes:
+        """The private key in PEM (PKCS #8), without a password."""
         return self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )

@@ -227,6 +227,7 @@ class Chain:
             self.binding = binding(facts)
 
     def run_of(self, number: int) -> Run | None:
+        """The run that a record is in; None where it is not here."""
         for run in reversed(self.runs):
             if number in run:
                 return run
@@ -234,9 +235,11 @@ class Chain:
 
     @property
     def records(self) -> int:
+        """How many records are here and can be proved."""
         return sum(run.last - run.first + 1 for run in self.runs)
 
     def bad(self, kind: Kind, detail: str, place: Place | None, number: int | None = None) -> None:
+        """What proves that it is not as it was written."""
         self.findings.add(Finding(Verdict.INVALID, kind, detail, place, self.stream, number))
 
     def missing(self, kind: Kind, detail: str, place: Place | None = None, number: int | None = None) -> None:
@@ -244,6 +247,7 @@ class Chain:
         self.findings.add(Finding(Verdict.INCOMPLETE, kind, detail, place, self.stream, number))
 
     def note(self, kind: Kind, detail: str, place: Place | None = None, number: int | None = None) -> None:
+        """What is worth knowing and keeps nothing from being valid."""
         self.findings.add(Finding(Verdict.VALID, kind, detail, place, self.stream, number))
 
 

@@ -21,6 +21,7 @@ class Verdict(str, Enum):
 
     @property
     def exit_code(self) -> int:
+        """What a command that says so exits with."""
         return _EXIT_CODES[self]
 
 
@@ -57,6 +58,7 @@ class Place(NamedTuple):
 
     @property
     def where(self) -> str:
+        """Line and offset, for people."""
         parts = [f"line {self.line}"] if self.line else []
         if self.offset >= 0:
             parts.append(f"byte {self.offset}")
@@ -82,6 +84,7 @@ class Finding:
         return replace(self, verdict=verdict)
 
     def form(self) -> dict[str, Any]:
+        """As `Report.form` has it."""
         place = self.place or Place("")
         return {
             "source": place.source or None,
@@ -105,6 +108,7 @@ class Findings:
         self.more = 0
 
     def add(self, finding: Finding) -> None:
+        """Keep a finding, or count it where there are too many."""
         if len(self.kept) < MAX_FINDINGS or (
             # What decides the verdict is kept in any case, at the price of a note.
             finding.verdict is not Verdict.VALID and self._drop_one(below=finding.verdict)
@@ -123,6 +127,7 @@ class Findings:
 
     @property
     def verdict(self) -> Verdict:
+        """What they add up to."""
         return worst(finding.verdict for finding in self.kept)
 
     def problems(self) -> list[Finding]:
@@ -131,6 +136,7 @@ class Findings:
         return sorted(found, key=lambda one: (-_SEVERITY.index(one.verdict), one.number or 0))
 
     def notes(self) -> list[Finding]:
+        """What does not keep it from being valid."""
         return [finding for finding in self.kept if finding.verdict is Verdict.VALID]
 
 
@@ -161,9 +167,11 @@ class StreamReport:
 
     @property
     def verdict(self) -> Verdict:
+        """The stream's own."""
         return self.findings.verdict
 
     def form(self) -> dict[str, Any]:
+        """As `Report.form` has it."""
         return {
             "id": self.stream,
             "source": self.source,
@@ -202,6 +210,7 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
+        """That of the whole."""
         return worst([self.findings.verdict, *(stream.verdict for stream in self.streams)])
 
     def problems(self) -> list[Finding]:

@@ -34,11 +34,11 @@ def normal(name: str) -> str:
 
 
 _OURS = frozenset(
-    normal(value)
-    for name, value in vars(attr).items()
-    if name.isupper() and isinstance(value, str) and not value.startswith(attr.INTEGRITY)
-    and (value.startswith(("jwt.", "audit.")) or value in (attr.ENDUSER_ID, attr.SESSION_ID, attr.USER_ROLES))
-)  # fmt: skip
+    normal(name)
+    for name in attr.NAMES
+    if name.startswith(("jwt.", "audit.")) or name in (attr.ENDUSER_ID, attr.SESSION_ID, attr.USER_ROLES)
+    if not name.startswith(attr.INTEGRITY)
+)
 """Names that nobody but us writes into an audit record."""
 
 

@@ -52,16 +52,19 @@ class Batch:
 
     @property
     def cursor(self) -> Cursor:
+        """Where the stream stands once all of this is delivered."""
         return Cursor(
             self.segment, self.offset, self.number, self.hash, heads=self.heads, ended=self.ended, torn=self.torn
         )
 
     @property
     def full(self) -> bool:
+        """Whether it takes no more records."""
         return len(self.items) + len(self.broken) >= MAX_RECORDS
 
     @property
     def full_of_heads(self) -> bool:
+        """Whether it takes no more heads."""
         return self._heads >= MAX_HEADS
 
     def add(self, item: Item) -> bool:
@@ -73,6 +76,7 @@ class Batch:
         return True
 
     def add_head(self, item: Item) -> None:
+        """Take a head."""
         self._heads += 1
         self.items.append(item)
 

@@ -38,6 +38,7 @@ class Trouble:
         """What was said of the trouble that is not over."""
 
     def failed(self, decision: Decision) -> None:
+        """An attempt was in vain."""
         if self._since is None:
             self._since = self._clock()
         if decision.action is Action.RETRY:

@@ -62,6 +62,7 @@ class Pruner:
         self._done.clear()
 
     def due(self) -> bool:
+        """Whether it is time for a pass."""
         return time.monotonic() >= self._next
 
     def run(self, streams: list[Stream]) -> None:

@@ -34,6 +34,7 @@ class Holder:
 
     @property
     def shown(self) -> str:
+        """Who that is, for people."""
         if not self.role:
             return "a process"
         name = "jwt-audit ship" if self.role == "sidecar" else "a process of the app"
@@ -63,6 +64,7 @@ class Turn:
 
     @property
     def held(self) -> bool:
+        """Whether it is this process's turn."""
         return self._lock is not None
 
     def take(self) -> bool:

@@ -19,3 +19,8 @@ ED448 = frozenset(("EdDSA", "Ed448"))
 ASYMMETRIC = RSA.union(*CURVES.values(), ED25519, ED448)
 KNOWN = SYMMETRIC | ASYMMETRIC
 """Every algorithm that a key can verify with."""
+
+
+def with_new_names(allowed: frozenset[str]) -> frozenset[str]:
+    """``allowed``, and with EdDSA the names that RFC 9864 gives to its two kinds."""
+    return allowed | {"Ed25519", "Ed448"} if "EdDSA" in allowed else allowed

@@ -20,6 +20,7 @@ class Result(NamedTuple):
     keys: KeySet | None = None
 
     def holds(self, now: float) -> bool:
+        """Whether it may be used again."""
         return now < self.until and (self.issuer is None or self.issuer.keys.keys is self.keys)
 
 
@@ -37,6 +38,7 @@ class Cache:
         self._old: dict[bytes, Result] = {}
 
     def get(self, digest: bytes) -> Result | None:
+        """What is kept of a token; it may hold no longer."""
         found = self._young.get(digest)
         if found is None:
             found = self._old.get(digest)
@@ -45,6 +47,7 @@ class Cache:
         return found
 
     def put(self, digest: bytes, result: Result) -> None:
+        """Keep a result."""
         if len(self._young) >= self._half and digest not in self._young:
             self._old, self._young = self._young, {}
         self._young[digest] = result

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import KeySourceError
 from ..identity import ActorType
 from ..issuer_table import BEARER, IssuerTable
-from .algorithms import ASYMMETRIC, SYMMETRIC
+from .algorithms import ASYMMETRIC, SYMMETRIC, with_new_names
 from .claims import Claim, tenant_in
 from .jwks import KeySet, parse_jwks, parse_pem, parse_secret
 from .keys import FileKeys, KeySource, UrlKeys
@@ -169,15 +169,12 @@ def make_issuer(table: IssuerTable, ring: KeyRing) -> Issuer:
     short secret, algorithms that the key has not, more than one kind of key. A key set that cannot
     be fetched or read is no error: it is told, and tried again in the background.
     """
-    places = (table.jwks, table.discovery, table.public_key, table.secret_file)
-    if sum(place is not None for place in places) != 1:
+    if len(table.key_places) != 1:
         raise KeySourceError(
             "several sources of keys are configured; give one of JWKS, DISCOVERY, PUBLIC_KEY and SECRET_FILE"
         )
     possible = SYMMETRIC if table.secret_file is not None else ASYMMETRIC
-    allowed = frozenset(table.algorithms) or possible
-    if "EdDSA" in allowed:
-        allowed |= {"Ed25519", "Ed448"}  # RFC 9864 gives them names of their own
+    allowed = with_new_names(frozenset(table.algorithms) or possible)
     if allowed - possible:
         kind = "a shared secret" if table.secret_file is not None else "public keys"
         raise KeySourceError(f"{', '.join(sorted(allowed - possible))} cannot be verified with {kind}")

@@ -20,7 +20,7 @@ from typing import Any
 from ..identity import Identity, Reason, refused
 from ..privacy import OPEN, Privacy
 from . import claims
-from .algorithms import KNOWN, SYMMETRIC
+from .algorithms import KNOWN, SYMMETRIC, with_new_names
 from .cache import Cache, Result
 from .claims import Claim
 from .jws import Jws, TokenRefusedError, parse
@@ -80,9 +80,7 @@ class AppTokens:
         self._issuer = issuer
         self._typ = media_type(typ)
         self._audience = frozenset(audience)
-        self._algorithms = frozenset(algorithms) or KNOWN
-        if "EdDSA" in self._algorithms:
-            self._algorithms |= {"Ed25519", "Ed448"}  # RFC 9864 gives them names of their own
+        self._algorithms = with_new_names(frozenset(algorithms) or KNOWN)
         self._kept = Cache(cache_size)
 
     def judge(self, seen: Verification) -> Identity | None:

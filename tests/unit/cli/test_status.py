@@ -186,7 +186,7 @@ def test_without_an_argument_it_is_the_spool_of_the_environment(
     assert other.name in CliRunner().invoke(main, ["status"]).output
 
 
-@pytest.mark.parametrize("given", ["x", "5 m", "-1", "1w", "m", "٣", "1e3"])
+@pytest.mark.parametrize("given", ["x", "-1", "1w", "m", "٣", "1e3"])
 def test_a_wrong_duration_is_told(tmp_path: Path, given: str) -> None:
     """With what would be right."""
     result = CliRunner().invoke(main, ["status", str(tmp_path), f"--max-age={given}"])

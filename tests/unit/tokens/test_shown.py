@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from jwt_audit.config import PREFIX, load
+from jwt_audit.config import load
 from jwt_audit.context import in_flight
 from jwt_audit.identity import Identity
 from jwt_audit.observation import Observation
@@ -17,6 +17,7 @@ from jwt_audit.tokens.jwks import parse_secret
 from jwt_audit.tokens.jws import TokenRefusedError, parse
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
+from jwt_audit.values import PREFIX
 from support.headers import request_with
 from support.issuer import NOW, SECRET, FixedKeys, claims, signing_key
 

@@ -10,10 +10,8 @@ from typing import Any
 
 from opentelemetry.sdk._logs import LogRecordProcessor
 
-from jwt_audit.diagnostics import tell
-
-from ..hooks.boundary import at_first_request
 from .propagator import request_of
+from .providers import put_into
 
 
 def install_records() -> None:
@@ -64,14 +62,8 @@ def install_processor(find: Callable[[], Any]) -> None:
     Behind the batch processor it would race with the export. That order has no public way (OpenTelemetry
     SDK 1.39 to 1.45), so it is guarded.
     """
-    if _put_first(find()):
-        return
-
-    def again() -> None:
-        if not _put_first(find()):
-            _tell()
-
-    at_first_request(again)
+    without = "records of the OpenTelemetry Logger API carry no identity with this SDK version"
+    put_into(find, _put_first, without=without, once="logs")
 
 
 def _put_first(provider: Any) -> bool:
@@ -81,7 +73,3 @@ def _put_first(provider: Any) -> bool:
         return False
     multi._log_record_processors = (IdentityLogProcessor(), *present)
     return True
-
-
-def _tell() -> None:
-    tell("records of the OpenTelemetry Logger API carry no identity with this SDK version", once="logs")

@@ -10,10 +10,10 @@ from opentelemetry.sdk.trace import Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from jwt_audit.context import Phase
-from jwt_audit.diagnostics import tell
 
-from ..hooks.boundary import adopt, at_first_request
+from ..hooks.boundary import adopt
 from .propagator import request_of
+from .providers import put_into
 
 
 class IdentitySpanProcessor(SpanProcessor):
@@ -39,16 +39,9 @@ def _is_message(span: Span) -> bool:
 def install(find: Callable[[], Any]) -> None:
     """Add the processor to the tracer provider that ``find`` gives: now, or at the first request.
 
-    An app may set its provider up after us. One that still takes no processors then has no spans to stamp.
+    One that takes no processors has no spans to stamp.
     """
-    if _add(find()):
-        return
-
-    def again() -> None:
-        if not _add(find()):
-            _tell()
-
-    at_first_request(again)
+    put_into(find, _add, without="the tracer provider takes no span processors: spans carry no identity", once="spans")
 
 
 def _add(provider: Any) -> bool:
@@ -57,7 +50,3 @@ def _add(provider: Any) -> bool:
         return False
     add(IdentitySpanProcessor())
     return True
-
-
-def _tell() -> None:
-    tell("the tracer provider takes no span processors: spans carry no identity", once="spans")
