@@ -6,19 +6,15 @@ import re
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jwt_audit.config import load
 from jwt_audit.context import current_request
 from jwt_audit.identity import Identity, Reason
-from opentelemetry.instrumentation.jwt_audit.hooks import boundary
-from opentelemetry.instrumentation.jwt_audit.hooks.verifiers import libraries
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
-from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline
+from support.audited import observing
 from support.issuer import claims, signing_key
 
 PAGE = (Path(__file__).parents[2] / "docs" / "zero-configuration.md").read_text("utf-8")
@@ -28,13 +24,8 @@ KEY, OTHER = signing_key(), signing_key("RS256", 1)
 
 @pytest.fixture(autouse=True)
 def _pipeline(tmp_path: Path) -> Iterator[None]:
-    libraries.install()
-    config, _ = load({}, spool=tmp_path / "spool", excluded_paths=["/*"])
-    pipeline = Pipeline(config, suppress=nullcontext)
-    boundary.install(pipeline)
-    yield
-    boundary.install(None)
-    pipeline.stop()
+    with observing(tmp_path):
+        yield
 
 
 def identity(recipe: str, token: str) -> tuple[Identity, str | None]:

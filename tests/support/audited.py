@@ -24,15 +24,20 @@ from jwt_audit.context import current_request, in_flight
 from jwt_audit.errors import SpoolError
 from jwt_audit.evidence import canonical
 from jwt_audit.evidence.record import Record
+from jwt_audit.identity import Identity, Status
 from jwt_audit.spool.segment import read
 from jwt_audit.spool.spool import streams
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
+from opentelemetry.instrumentation.jwt_audit.hooks.verifiers import libraries
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline
 from opentelemetry.instrumentation.jwt_audit.stamp import logs, propagator, spans
 from support.issuer import signing_key
 
 ISSUER = "https://issuer.example"
 KEY = signing_key()
+
+
+ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1", issuer="https://i", expires_at=17)
 
 
 def token(person: str, **changed: Any) -> str:
@@ -106,3 +111,19 @@ def auditing(root: Path, **settings: Any) -> Iterator[Audited]:
         made.pipeline.stop()
     assert in_flight == set()
     assert current_request() is None, "a request was left current"
+
+
+@contextmanager
+def observing(root: Path, **settings: Any) -> Iterator[Pipeline]:
+    """The boundaries and the hooks into token libraries, with no key of ours unless ``settings`` say so; no record."""
+    config, problems = load({}, spool=root / "spool", excluded_paths=["/*"], **settings)
+    assert problems == []
+    libraries.install()
+    made = Pipeline(config, suppress=nullcontext)
+    boundary.install(made)
+    try:
+        yield made
+    finally:
+        boundary.install(None)
+        made.stop()
+    assert in_flight == set()

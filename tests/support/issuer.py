@@ -139,6 +139,17 @@ class FixedKeys(KeySource):
         return
 
 
+Start = Callable[[KeySource], KeySource]
+"""Starts a source of keys, and gives it back."""
+
+
+class Told(list[str]):
+    """What the operator was told."""
+
+    def __call__(self, message: str, **_: Any) -> None:
+        self.append(message)
+
+
 def claims(**changes: Any) -> dict[str, Any]:
     """The claims of a good token; a change to None removes one."""
     base = {"iss": ISSUER, "sub": "u1001", "aud": AUDIENCE, "iat": NOW, "exp": NOW + 3600, "sid": "s-1", "jti": "j-1"}

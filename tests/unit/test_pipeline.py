@@ -6,7 +6,6 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,6 @@ from opentelemetry.instrumentation.jwt_audit.pipeline import compose
 from support.audited import Audited, auditing
 
 SPOOL = "OTEL_PYTHON_JWT_AUDIT_SPOOL"
-
-
-@pytest.fixture
-def audited(tmp_path: Path) -> Iterator[Audited]:
-    with auditing(tmp_path) as made:
-        yield made
 
 
 def request_of(status: int = 200) -> Request:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture
-def audited(tmp_path: Path) -> Iterator[Audited]:
-    with auditing(tmp_path) as made:
-        yield made
 
 
 def scope_of(path: str = "/", *headers: tuple[bytes, bytes], **changed: Any) -> Scope:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,15 +20,9 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.stamp.propagator import REQUEST_KEY
-from support.audited import Audited, auditing
+from support.audited import Audited
 
 ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1")
-
-
-@pytest.fixture
-def audited(tmp_path: Path) -> Iterator[Audited]:
-    with auditing(tmp_path) as made:
-        yield made
 
 
 def request_of(identity: Identity | None = None) -> Request:

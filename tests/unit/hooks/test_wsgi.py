@@ -20,12 +20,6 @@ from support.audited import Audited, auditing, token
 from support.spools import clear_away
 
 
-@pytest.fixture
-def audited(tmp_path: Path) -> Iterator[Audited]:
-    with auditing(tmp_path) as made:
-        yield made
-
-
 def environ_of(path: str = "/", person: str | None = None, **changed: Any) -> Environ:
     plain: Environ = {
         "REQUEST_METHOD": "GET",

@@ -6,10 +6,9 @@ from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.trace import SpanKind
 
 from jwt_audit.context import Request
-from jwt_audit.identity import UNDECIDED, Identity, Reason, Status, refused
+from jwt_audit.identity import UNDECIDED, Identity, Reason, refused
 from opentelemetry.instrumentation.jwt_audit.stamp.late import restamp
-
-ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1", issuer="https://i", expires_at=17)
+from support.audited import ALICE
 
 
 def request_with(span: Span | None, identity: Identity) -> Request:

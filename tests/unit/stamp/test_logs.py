@@ -8,9 +8,7 @@ import io
 import logging
 import pickle
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -22,30 +20,13 @@ from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 from opentelemetry.sdk._logs import LoggerProvider
 
 from jwt_audit.context import Request, current_request
-from jwt_audit.identity import Identity, Status
 from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi
 from opentelemetry.instrumentation.jwt_audit.stamp import logs
-from support.audited import Audited, auditing, token
+from support.audited import ALICE, Audited, token
 
-ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1", issuer="https://i", expires_at=17)
 log = logging.getLogger("shop")
-
-
-@pytest.fixture
-def audited(tmp_path: Path) -> Iterator[Audited]:
-    with auditing(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def request_(audited: Audited) -> Iterator[Request]:
-    made = boundary.new_request("http", "GET", "/", None)
-    made.identify(ALICE)
-    before = boundary.enter(made, {})
-    yield made
-    boundary.leave(made, before)
 
 
 @pytest.fixture(autouse=True)

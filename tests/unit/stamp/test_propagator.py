@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 from opentelemetry.propagate import extract, get_global_textmap, inject, set_global_textmap
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from jwt_audit.context import Phase, Request, set_current
-from jwt_audit.identity import Identity, Status
 from opentelemetry import baggage, trace
-from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.stamp import propagator
 from opentelemetry.instrumentation.jwt_audit.stamp.propagator import RequestPropagator, request_of
-from support.audited import Audited, auditing
+from support.audited import Audited
 
-ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1", issuer="https://i")
 CALLER = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "baggage": "enduser.id=ceo,plan=gold"}
-
-
-@pytest.fixture
-def audited(tmp_path: Path) -> Iterator[Audited]:
-    with auditing(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def request_(audited: Audited) -> Iterator[Request]:
-    made = boundary.new_request("http", "GET", "/", None)
-    made.identify(ALICE)
-    before = boundary.enter(made, {})
-    yield made
-    boundary.leave(made, before)
 
 
 def test_an_extracted_context_still_holds_the_request(request_: Request) -> None:

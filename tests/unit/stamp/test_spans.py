@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
@@ -13,27 +10,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, SpanKind
 
 from jwt_audit.context import Phase, Request
-from jwt_audit.identity import Identity, Reason, Status, refused
+from jwt_audit.identity import Reason, refused
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.stamp import spans
-from support.audited import Audited, auditing
-
-ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1", issuer="https://i", expires_at=17)
-
-
-@pytest.fixture
-def audited(tmp_path: Path) -> Iterator[Audited]:
-    with auditing(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def request_(audited: Audited) -> Iterator[Request]:
-    made = boundary.new_request("http", "GET", "/", None)
-    made.identify(ALICE)
-    before = boundary.enter(made, {})
-    yield made
-    boundary.leave(made, before)
+from support.audited import ALICE, Audited
 
 
 def shown(audited: Audited, name: str) -> dict[str, object]:

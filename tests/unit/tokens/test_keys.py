@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from itertools import pairwise
 from pathlib import Path
@@ -17,39 +17,10 @@ import pytest
 from jwt_audit.errors import KeySourceError
 from jwt_audit.tokens.jwks import KeySet, parse_jwks, parse_pem
 from jwt_audit.tokens.keys import FileKeys, KeySource, UrlKeys
-from support.issuer import JwksServer, eventually, jwks, jwks_server, signing_key
+from support.issuer import JwksServer, Start, Told, eventually, jwks, jwks_server, signing_key
 
 OLD = signing_key("ES256").jwk("old")
 NEW = signing_key("ES256", 1).jwk("new")
-
-Start = Callable[[KeySource], KeySource]
-
-
-class Told(list[str]):
-    """What the operator was told."""
-
-    def __call__(self, message: str, **_: Any) -> None:
-        self.append(message)
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    """Starts a source, and closes it at the end."""
-    started: list[KeySource] = []
-
-    def start(source: KeySource) -> KeySource:
-        source.start()
-        started.append(source)
-        return source
-
-    yield start
-    for source in started:
-        source.close()
 
 
 @pytest.fixture

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from jwt_audit.identity import Reason
 from jwt_audit.tokens.issuers import Issuer, Issuers
-from jwt_audit.tokens.keys import KeySource
 from jwt_audit.tokens.remote import MAX_NAMED, MAX_WANTED, DiscoveredKeys, PemPerKey
 from jwt_audit.tokens.verify import TokenVerifier
-from support.issuer import ISSUER, NOW, Site, claims, eventually, jwks, jwks_server, signing_key
+from support.issuer import ISSUER, NOW, Site, Start, Told, claims, eventually, jwks, jwks_server, signing_key
 
 KEY = signing_key("ES256")
 TENANT = "https://login.example.com/{tenantid}/v2.0"
-
-
-class Told(list[str]):
-    """What the operator was told."""
-
-    def __call__(self, message: str, **_: Any) -> None:
-        self.append(message)
 
 
 @pytest.fixture
@@ -34,28 +26,6 @@ def site() -> Iterator[Site]:
         found.metadata()
         found.pages["/keys"] = jwks(KEY.jwk("k"))
         yield found
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
-
-
-Start = Callable[[KeySource], KeySource]
-
-
-@pytest.fixture
-def start() -> Iterator[Start]:
-    started: list[KeySource] = []
-
-    def start(source: KeySource) -> KeySource:
-        source.start()
-        started.append(source)
-        return source
-
-    yield start
-    for source in started:
-        source.close()
 
 
 QUICK: dict[str, Any] = {"interval": 0.05, "retry": (0.02, 0.05), "deadline": 5.0}

@@ -21,12 +21,12 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
 from jwt_audit.config import load
-from jwt_audit.context import Request, current_request, in_flight
+from jwt_audit.context import Request, current_request
 from jwt_audit.identity import Identity, Reason, Status
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
-from opentelemetry.instrumentation.jwt_audit.hooks.verifiers import libraries
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline
+from support.audited import observing
 from support.issuer import SECRET, b64, claims, jwks, jwks_server, signing_key
 
 with warnings.catch_warnings():
@@ -45,22 +45,11 @@ PEM = RSA.pem.decode()
 R = Reason
 
 
-def pipeline_of(directory: Path, **settings: Any) -> Pipeline:
-    config, problems = load({}, spool=directory / "spool", excluded_paths=["/*"], **settings)
-    assert problems == []
-    return Pipeline(config, suppress=nullcontext)
-
-
 @pytest.fixture(autouse=True)
 def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
     """Nothing configured."""
-    libraries.install()
-    made = pipeline_of(tmp_path)
-    boundary.install(made)
-    yield made
-    boundary.install(None)
-    made.stop()
-    assert in_flight == set()
+    with observing(tmp_path) as made:
+        yield made
 
 
 def serve(app: Callable[[str], object], *, query: str = "", **headers: str) -> Request:
@@ -486,22 +475,21 @@ def test_outside_of_requests_and_when_off_nothing_happens() -> None:
 def test_with_keys_of_ours_the_app_only_chooses_the_token(tmp_path: Path) -> None:
     """Our verdict on the request's one token stands; where we find none, or several, we judge the one the app took."""
     (tmp_path / "key.pem").write_bytes(RSA.pem)
-    ours = pipeline_of(tmp_path, public_key=tmp_path / "key.pem")
-    boundary.install(ours)
     good, foreign = RSA.sign(live()), OTHER.sign(live(sub="mallory"))
     under_theirs = functools.partial(jwt.decode, key=OTHER.pem.decode(), algorithms=["RS256"])
     under_ours = functools.partial(jwt.decode, key=PEM, algorithms=["RS256"])
-    # one token: ours says what it is worth, whatever the app thinks of it
-    assert verdict(bearer(under_theirs, good)) == "u1001"
-    assert verdict(bearer(under_theirs, foreign)) is R.SIGNATURE_MISMATCH
-    # in a cookie, or beside another: the app says which
-    assert serve(under_ours, cookie=f"session={good}").identity.subject == "u1001"
-    assert verdict(serve(under_theirs, cookie=f"session={foreign}").identity) is R.SIGNATURE_MISMATCH
-    assert serve(under_theirs, cookie=f"session={good}").identity.status is Status.ABSENT
-    twice = serve(lambda _: under_ours(good), authorization=f"Bearer {foreign}, Bearer {good}").identity
-    assert twice.subject == "u1001"
-    assert serve(lambda _: None, authorization=f"Bearer {foreign}, Bearer {good}").identity.reason is R.MULTIPLE_TOKENS
-    ours.stop()
+    with observing(tmp_path, public_key=tmp_path / "key.pem"):
+        # one token: ours says what it is worth, whatever the app thinks of it
+        assert verdict(bearer(under_theirs, good)) == "u1001"
+        assert verdict(bearer(under_theirs, foreign)) is R.SIGNATURE_MISMATCH
+        # in a cookie, or beside another: the app says which
+        assert serve(under_ours, cookie=f"session={good}").identity.subject == "u1001"
+        assert verdict(serve(under_theirs, cookie=f"session={foreign}").identity) is R.SIGNATURE_MISMATCH
+        assert serve(under_theirs, cookie=f"session={good}").identity.status is Status.ABSENT
+        twice = serve(lambda _: under_ours(good), authorization=f"Bearer {foreign}, Bearer {good}").identity
+        assert twice.subject == "u1001"
+        neither = serve(lambda _: None, authorization=f"Bearer {foreign}, Bearer {good}").identity
+        assert neither.reason is R.MULTIPLE_TOKENS
 
 
 def test_with_wrong_settings_nothing_is_observed(tmp_path: Path) -> None:
@@ -517,7 +505,5 @@ def test_with_wrong_settings_nothing_is_observed(tmp_path: Path) -> None:
 
 def test_settings_narrow_what_the_app_accepts(tmp_path: Path) -> None:
     """ISSUER without a key: only that issuer's tokens are identities."""
-    narrow = pipeline_of(tmp_path, issuer="https://other.example.com")
-    boundary.install(narrow)
-    assert verdict(bearer(lambda token: jwt.decode(token, PEM, ["RS256"]), RSA.sign(live()))) is R.ISSUER_MISMATCH
-    narrow.stop()
+    with observing(tmp_path, issuer="https://other.example.com"):
+        assert verdict(bearer(lambda token: jwt.decode(token, PEM, ["RS256"]), RSA.sign(live()))) is R.ISSUER_MISMATCH

@@ -8,20 +8,16 @@ import functools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 
-from jwt_audit.config import load
-from jwt_audit.context import Request, current_request, in_flight
+from jwt_audit.context import Request, current_request
 from jwt_audit.identity import Status
-from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi
-from opentelemetry.instrumentation.jwt_audit.hooks.verifiers import libraries
-from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline
+from support.audited import observing
 from support.issuer import SECRET, claims, signing_key
 
 HS = signing_key("HS256")
@@ -30,14 +26,8 @@ BAD = signing_key("RS256")
 
 @pytest.fixture(autouse=True)
 def _pipeline(tmp_path: Path) -> Iterator[None]:
-    libraries.install()
-    config, _ = load({}, spool=tmp_path / "spool", excluded_paths=["/*"])
-    pipeline = Pipeline(config, suppress=nullcontext)
-    boundary.install(pipeline)
-    yield
-    boundary.install(None)
-    pipeline.stop()
-    assert in_flight == set()
+    with observing(tmp_path):
+        yield
 
 
 def token(person: str) -> str:
