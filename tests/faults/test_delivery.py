@@ -18,16 +18,21 @@ import pytest
 
 from jwt_audit import attributes as attr
 from jwt_audit.spool.spool import Stream
-from support.receivers import COMMAND, PROTOBUF, Reply, Sent, partial, receiving, records, running_shipper, running_sink
-from support.receivers import until as wait
+from support.receivers import (
+    COMMAND,
+    PROTOBUF,
+    Reply,
+    Sent,
+    partial,
+    receiving,
+    records,
+    running_shipper,
+    running_sink,
+    until,
+)
 from support.spools import LiveStream, make_stream
 
 SECONDS = 60.0
-
-
-def until(condition: object) -> None:
-    assert callable(condition)
-    wait(condition, seconds=SECONDS)
 
 
 def verdict(*paths: Path) -> tuple[str, str]:
@@ -155,7 +160,7 @@ def test_a_receiver_that_stands_still_holds_nothing_but_time(tmp_path: Path) -> 
         for _ in range(20):
             live.request()
         with pytest.raises(AssertionError):
-            wait(lambda: Stream(live.path).cursor().number > 1, seconds=3)
+            until(lambda: Stream(live.path).cursor().number > 1, seconds=3)
         sink.process.send_signal(signal.SIGCONT)
         live.end()
         until(lambda: Stream(live.path).cursor().done)
@@ -213,13 +218,17 @@ def test_kills_of_the_sink_lose_nothing_that_it_confirmed(tmp_path: Path) -> Non
     spool, out = tmp_path / "spool", tmp_path / "out"
     live = LiveStream(spool)
     port = 0
+
+    def delivered(number: int) -> None:
+        until(lambda: Stream(live.path).cursor().number > number)
+
     for number in range(3):
         with running_sink(out, port) as sink:
             port = sink.port
             with running_shipper(spool, f"{sink.url}/v1/audit", TIMEOUT="2") as shipper:
                 for _ in range(200):
                     live.request()
-                until(lambda before=number: Stream(live.path).cursor().number > 200 * before)
+                delivered(200 * number)
                 sink.kill()
                 shipper.kill()
             confirmed = Stream(live.path).cursor().number

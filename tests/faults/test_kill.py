@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,12 @@ from jwt_audit.evidence.verdict import Verdict
 from jwt_audit.evidence.verify import judge
 from jwt_audit.sources.exports import read_exports
 from jwt_audit.sources.spool import read_spool
+from jwt_audit.spool.spool import streams
+from support.receivers import until
+from support.served import free_port
 
 BIN = Path(sys.executable).parent
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def up(port: int) -> None:
-    for _ in range(300):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    raise AssertionError(f"nothing came up on port {port}")
 
 
 def start_app(port: int, sink: int, root: Path) -> subprocess.Popen[bytes]:
@@ -51,13 +38,18 @@ def start_app(port: int, sink: int, root: Path) -> subprocess.Popen[bytes]:
     line = ["opentelemetry-instrument", "uvicorn", "app:app", "--port", str(port), "--log-level", "error"]
     with (root / "app.log").open("ab") as log:
         process = subprocess.Popen(line, cwd=EXAMPLE, env=os.environ | environment, stdout=log, stderr=log)
-    up(port)
+    until(lambda: listens(port))
     return process
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def load(port: int, answered: list[str], stop: threading.Event, name: str) -> None:
     """Ask for one id after another; an id is noted once the whole answer was read."""
-    connection, number = http.client.HTTPConnection("127.0.0.1", port, timeout=5), 0
+    connection, number = http.client.HTTPConnection("127.0.0.1", port, timeout=60), 0
     while not stop.is_set():
         number += 1
         try:
@@ -90,6 +82,7 @@ def test_what_was_answered_is_delivered_after_three_kills_with_the_receiver_away
     answered: list[str] = []
     for round_number in range(3):
         app = start_app(port, sink_port, tmp_path)
+        before = len(answered)
         stop = threading.Event()
         clients = [
             threading.Thread(target=load, args=(port, answered, stop, f"r{round_number}c{client}"))
@@ -97,25 +90,20 @@ def test_what_was_answered_is_delivered_after_three_kills_with_the_receiver_away
         ]
         for client in clients:
             client.start()
-        time.sleep(1.5)
+        until(lambda: len(answered) >= before + 100)  # noqa: B023 - called in this round
         app.send_signal(signal.SIGKILL)
         app.wait()
         stop.set()
         for client in clients:
             client.join()
-    assert len(answered) > 100
     command = [str(BIN / "jwt-audit"), "sink", str(tmp_path / "sink"), "--port", str(sink_port)]
     sink = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     last: subprocess.Popen[bytes] | None = None
     try:
-        up(sink_port)
+        until(lambda: listens(sink_port))
         last = start_app(port, sink_port, tmp_path)
-        deadline = time.monotonic() + 45
-        while time.monotonic() < deadline:
-            if set(answered) <= {request for request, _ in received(tmp_path)}:
-                break
-            time.sleep(0.5)
-        time.sleep(2.5)  # the recovery statements and their head follow
+        until(lambda: set(answered) <= {request for request, _ in received(tmp_path)})
+        until(lambda: all(stream.cursor().done for stream in streams(tmp_path / "spool") if not stream.written()))
         last.terminate()
         last.wait()
     finally:

@@ -139,7 +139,7 @@ def running_shipper(spool: Path, url: str, **variables: str) -> Iterator[subproc
         process.stdout.close()
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until ``condition`` holds; fails the test where it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -527,5 +527,5 @@ def test_wake_shortens_the_wait(tmp_path: Path, receiver: Receiver, monkeypatch:
         time.sleep(0.1)
         live.request()
         found.shipper.wake()
-        until(lambda: Stream(live.path).cursor().number == 2, seconds=5)
+        until(lambda: Stream(live.path).cursor().number == 2, seconds=50)
     live.close()
