@@ -6,14 +6,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from jwt_audit import attributes as attr
 from jwt_audit import config, values
+from jwt_audit.cli.main import main
 from jwt_audit.evidence.verdict import Kind
 from jwt_audit.evidence.verify import STRICT_KINDS
 
@@ -116,6 +119,15 @@ def test_each_option_is_documented_and_none_that_is_not_there(name: str) -> None
     assert {word for word in re.findall(r"--[a-z][a-z\-]*", chapter) if word not in ("--help", "--version")} <= shown
 
 
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_the_help_tells_the_same_exit_statuses(name: str) -> None:
+    """And fits into a terminal of 80 columns."""
+    shown = CliRunner().invoke(main, [*name.split(), "--help"], terminal_width=80).output
+    statuses = re.findall(r"^ +(?:Exit status )?(\d+)  \S", shown, re.MULTILINE)
+    assert statuses == re.findall(r"^\| (\d+) \|", chapters()[name], re.MULTILINE)
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+
+
 def test_each_event_is_documented_and_none_that_is_not_there() -> None:
     """The events of docs/format.md are those that are written."""
     events = {value for name, value in vars(attr).items() if name.startswith("EVENT_")}
@@ -170,6 +182,27 @@ def test_each_link_leads_somewhere(page: Path) -> None:
     assert broken == []
 
 
+def test_each_module_has_its_place_in_the_architecture() -> None:
+    """The table of docs/architecture.md names each module of the two packages, and none that is not there."""
+    page = text(ROOT / "docs" / "architecture.md").partition("## Modules")[2].partition("\n## ")[0]
+    named = {name for row in re.findall(r"^\| (`.+?) \|", page, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)}
+    known = {"opentelemetry.instrumentation.jwt_audit"}
+    for package, whole in (("jwt_audit", "jwt_audit."), ("opentelemetry/instrumentation/jwt_audit", "….")):
+        there = [path for path in (ROOT / "src" / package).iterdir() if path.is_dir() or path.suffix == ".py"]
+        known |= {f"{whole}{path.stem}" for path in there if not path.name.startswith("__")}
+    assert {f"jwt_audit{name}" if name.startswith(".") else name for name in named} == known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_table_is_torn(page: Path) -> None:
+    """Rows that no header stands above are shown as they are typed."""
+    before = ""
+    for line, following in pairwise([*text(page).splitlines(), ""]):
+        if line.startswith("|") and not before.startswith("|"):
+            assert re.match(r"\|[ :\-|]+\|$", following), line
+        before = line
+
+
 def test_each_make_target_that_a_page_names_exists() -> None:
     """`make demo` and its like can be typed as they stand."""
     targets = set(re.findall(r"^([a-z]+):.*##", text(ROOT / "Makefile"), re.MULTILINE))
@@ -179,11 +212,11 @@ def test_each_make_target_that_a_page_names_exists() -> None:
 
 
 def test_each_decision_is_listed() -> None:
-    """docs/decisions/README.md leads to every decision, and each has the same parts."""
+    """docs/decisions/README.md leads to every decision, in their order, and each has the same parts."""
     directory = ROOT / "docs" / "decisions"
     files = {path.name for path in directory.glob("[0-9]*.md")}
     assert len(files) > 5
-    assert files == set(re.findall(r"\]\((\d{4}-[^)]+)\)", text(directory / "README.md")))
+    assert sorted(files) == re.findall(r"\]\((\d{4}-[^)]+)\)", text(directory / "README.md"))
     for name in sorted(files):
         found = re.findall(r"^## (.+)$", text(directory / name), re.MULTILINE)
         assert found == ["Context", "Decision", "Rejected", "Consequence"], name

@@ -64,8 +64,10 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
     ends, by kill -9 too, one of them goes on within seconds. Nothing is lost; after a kill what was
     just being sent may arrive twice, with the same audit.record.id.
 
-    Exit code 0: ended by a signal, or with --once all was delivered. 1: it could not be done, or with
-    --once something is left, and why. 2: wrong usage, or a setting that cannot be used.
+    \b
+    Exit status 0  ended by a signal; with --once: all was delivered
+                1  it could not be done; with --once: something is left, and why
+                2  wrong usage, or a setting that cannot be used
     """
     config = _settings(spool, endpoint=endpoint, protocol=protocol)
     if not check_spool(config.spool) and once:

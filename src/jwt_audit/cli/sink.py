@@ -9,20 +9,26 @@ import click
 
 @click.command(short_help="Receive by OTLP and keep it in files, for where no collector is.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path("jwt-audit-sink"))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @click.option(
     "--port",
     default=4318,
     show_default=True,
+    metavar="NUMBER",
     type=click.IntRange(0, 65535),
     help="Port to listen on; 0 takes a free one.",
 )
 def sink(directory: Path, host: str, port: int) -> None:
-    """Receive traces, logs and audit records by OTLP/HTTP and keep them in DIRECTORY.
+    """Receive traces, logs and audit records by OTLP/HTTP and keep them in DIRECTORY (jwt-audit-sink by default).
 
     One JSON line a request in traces.jsonl, logs.jsonl and audit.jsonl, each on the disk before the
     sender has its answer. There is no authentication: on another address than loopback anyone there
-    can write.
+    can write. It ends by SIGINT or SIGTERM.
+
+    \b
+    Exit status 0  ended by a signal; what was confirmed is on disk
+                1  it cannot listen or write there, or lacks the extra "sink"
+                2  wrong usage
     """
     try:
         from ..sink.server import serve

@@ -98,12 +98,15 @@ def look(stream: Stream, now: float) -> StreamStatus:
 def status(spool: Path, as_json: bool, show_all: bool, max_age: float) -> None:
     """Show how far the streams of SPOOL are written, signed and delivered, and who ships.
 
-    Reads alone: it changes nothing, takes no lock that anybody waits for, and may be asked at any
+    It only reads: it changes nothing, takes no lock that anybody waits for, and may be asked at any
     time. Without SPOOL it is the directory that an app with this environment writes.
 
-    Exit code 0: all is well. 1: something wants attention, and is named: records that wait longer
-    than --max-age, dead letters, a spool near its limit, a live stream that is no longer signed, a
-    stream that cannot be read. 2: wrong usage, or SPOOL is no spool.
+    \b
+    Exit status 0  all is well
+                1  something wants attention, and is named: records that wait
+                   longer than --max-age, dead letters, a spool near its limit, a
+                   stream that is no longer signed, or cannot be read
+                2  wrong usage, or SPOOL is no spool
     """
     found: list[StreamStatus] = []
     problems: list[Problem] = []

@@ -69,8 +69,11 @@ def tail(
     of tokens that the app's process verified; of an expired one they stand in brackets, of any other
     nobody is named. What came with a request is shown escaped.
 
-    Exit code 0: the end of what is there. 1: it cannot be read, or not all of it. 2: wrong usage. 130:
-    ended by SIGINT.
+    \b
+    Exit status 0  the end of what is there
+                1  it cannot be read, or not all of it
+                2  wrong usage
+              130  ended by SIGINT
     """
     start = 0 if since is None else _moment(since)
     wanted = _filter(user, session, status, start)

@@ -46,19 +46,26 @@ WHY = {
 }
 
 
-@click.group()
+@click.group(short_help="Say what would be verified and recorded of a token.")
 def token() -> None:
     """Look at a token."""
 
 
-@token.command()
-@click.option("--header", metavar="NAME", help="The header that it came in; Authorization otherwise.")
+@token.command(short_help="Say what would be verified, why not, and what would be recorded.")
+@click.option("--header", metavar="NAME", help="The header that it came in; Authorization by default.")
 @click.option("--at", metavar="TIME", help="Verify as of then: ISO 8601, or seconds since the epoch.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inspect(header: str | None, at: str | None, as_json: bool) -> None:
     """Read a token from standard input and say what would be verified, why not, and what would be recorded.
 
     The configuration is that of the environment, as the app has it. The token itself is never shown.
+
+    \b
+      jwt-audit token inspect < token.txt
+
+    \b
+    Exit status 0  the token was looked at, whatever is thought of it
+                2  wrong usage
     """
     now = time.time if at is None else _clock(at)
     text = sys.stdin.buffer.read(MAX_INPUT).decode("latin-1").strip()

@@ -53,7 +53,7 @@ _MAX_KEY_BYTES = 64 * 1024
 )
 @click.option("--strict", is_flag=True, help="Want all of it proved: pinned keys, no open tail, every end stated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as one JSON object.")
-@click.option("--quiet", is_flag=True, help="Print nothing; the exit code tells.")
+@click.option("--quiet", is_flag=True, help="Print nothing; the exit status tells.")
 def verify(
     paths: tuple[Path, ...],
     keys: tuple[Path, ...],
@@ -77,9 +77,9 @@ def verify(
       jwt-audit verify --key audit.pub --head kept-heads audit.jsonl
 
     \b
-    Exit code 0  valid: all that is here is as it was written
-              1  invalid: the first bad record is named, and why
-              2  incomplete: not provable either way, or nothing to verify
+    Exit status 0  valid: all that is here is as it was written
+                1  invalid: the first bad record is named, and why
+                2  incomplete: not provable, or nothing to verify; wrong usage
     """
     try:
         pins = {key.key_id: key for key in map(_key, keys)}

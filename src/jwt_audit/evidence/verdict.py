@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 
 class Verdict(str, Enum):
-    """The three answers, and the exit codes that say them."""
+    """The three answers, and the exit statuses that say them."""
 
     VALID = "valid"
     INVALID = "invalid"

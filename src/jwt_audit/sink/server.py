@@ -23,7 +23,7 @@ def serve(directory: Path, host: str, port: int, ready: Callable[[str], None]) -
 
     Raises SpoolError where the address or the directory cannot be had.
     """
-    # uvicorn raises the signal it ended at once more: this makes it an orderly end with exit code 0
+    # uvicorn raises the signal it ended at once more: this makes it an orderly end with exit status 0
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     listener = _listen(host, port)
