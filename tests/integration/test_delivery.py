@@ -247,7 +247,7 @@ def test_once_says_why_not_all_is_delivered(tmp_path: Path) -> None:
         assert found.returncode == 1
         assert f"Error: not all is delivered: {PREFIX}ENDPOINT: {receiver.url} answered 401: check" in found.stderr
         assert "0 log records were delivered" in found.stderr
-        assert "in 1 streams wait in the spool" in found.stderr
+        assert "in 1 stream wait in the spool" in found.stderr
         assert not Stream(path).cursor().done
         receiver.rule = lambda sent: Reply(400) if (path.name, 2) in {one.key for one in sent} else Reply()
         found = ship(spool, "--once", "--endpoint", receiver.url)

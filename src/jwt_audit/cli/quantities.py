@@ -36,6 +36,11 @@ def moment_of(text: str) -> int | None:
     return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 stream``, ``2 streams``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def size_text(size: float) -> str:
     """Bytes for people."""
     if size < 1024:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import click
 
 from ..evidence.verdict import Finding, Report, StreamReport, Verdict, iso
+from .quantities import counted
 
 _SHOWN_PROBLEMS = 10
 _SHOWN_STREAMS = 20
@@ -39,7 +40,7 @@ def lines(report: Report) -> Iterator[str]:
 
 def _summary(report: Report, problems: list[Finding]) -> str:
     records = sum(stream.records for stream in report.streams)
-    read = f"{_count(records, 'record')} in {_count(len(report.streams), 'stream')}"
+    read = f"{counted(records, 'record')} in {counted(len(report.streams), 'stream')}"
     if report.verdict is Verdict.VALID:
         tail = sum(stream.open_tail for stream in report.streams)
         proved = (
@@ -48,7 +49,7 @@ def _summary(report: Report, problems: list[Finding]) -> str:
         return f"{read}{proved}"
     first = next((one for one in problems if one.number), None)
     where = "" if first is None else f", the first at record {first.number} of {first.stream}"
-    return f"{read}; {_count(len(problems), 'finding')}{where}"
+    return f"{read}; {counted(len(problems), 'finding')}{where}"
 
 
 def _finding(finding: Finding) -> Iterator[str]:
@@ -68,7 +69,7 @@ def _stream(stream: StreamReport) -> Iterator[str]:
         yield "    no record"
         return
     span = f"{iso(stream.from_time)} to {iso(stream.to_time)}"
-    yield f"    {_count(stream.records, 'record')}, {stream.first} to {stream.last}, {span}"
+    yield f"    {counted(stream.records, 'record')}, {stream.first} to {stream.last}, {span}"
     proved = f"proved up to record {stream.proved_up_to}" if stream.proved_up_to else "nothing proved"
     tail = f", then an open tail of {stream.open_tail}" if stream.open_tail else ""
     if stream.ended:
@@ -78,8 +79,8 @@ def _stream(stream: StreamReport) -> Iterator[str]:
     else:
         end = "no end record"
     yield f"    {proved}{tail}; {end}"
-    extras = [f"{_count(stream.duplicates, 'record')} delivered twice"] if stream.duplicates else []
-    extras += [f"{_count(stream.explained, 'record')} refused by the receiver"] if stream.explained else []
+    extras = [f"{counted(stream.duplicates, 'record')} delivered twice"] if stream.duplicates else []
+    extras += [f"{counted(stream.explained, 'record')} refused by the receiver"] if stream.explained else []
     if extras:
         yield f"    {', '.join(extras)}"
 
@@ -95,7 +96,3 @@ def _trust(report: Report) -> Iterator[str]:
 
 def _word(verdict: Verdict) -> str:
     return click.style(verdict.value, fg=_COLORS[verdict], bold=True)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -24,7 +24,7 @@ from ..ship.turn import holder
 from ..spool.spool import Spool, Stream
 from ..values import PREFIX
 from .places import check_spool, spool_argument
-from .quantities import size_text
+from .quantities import counted, size_text
 from .watch import Watch, watching
 
 STOP_SECONDS = 10.0
@@ -148,7 +148,7 @@ class _Job:
             size, streams = self._left()
             raise click.ClickException(
                 f"not all is delivered: {why}; {self._watch.records} log records were delivered, "
-                f"{size_text(size)} in {streams} streams wait in the spool"
+                f"{size_text(size)} in {counted(streams, 'stream')} wait in the spool"
             )
         click.echo(f"all is delivered: {self._watch.records} log records")
 

@@ -20,7 +20,7 @@ from ..ship.turn import Holder, holder
 from ..spool.spool import Stream, streams
 from ..stream_ends import last_head, last_of_stream
 from .places import check_spool, spool_argument
-from .quantities import age_text, duration, size_text
+from .quantities import age_text, counted, duration, size_text
 
 _FULL = 0.8
 """The share of the limit at which the app warns too."""
@@ -194,15 +194,19 @@ def _show(
         if shown:
             console.print(table)
         if len(found) > len(shown):
-            say(f"{len(found) - len(shown)} more streams have ended and are delivered whole (--all shows them)")
-        waits = f"{size_text(whole['backlog_bytes'])} in {whole['backlog_records']} records wait for delivery"
+            more = counted(len(found) - len(shown), "more stream")
+            say(f"{more} ended and delivered whole (--all shows them)")
+        waits = (
+            f"{size_text(whole['backlog_bytes'])} in {counted(whole['backlog_records'], 'record')} wait for delivery"
+        )
         if whole["backlog_bytes"]:
             waits += f", the first for {age_text(whole['backlog_age'])}"
         else:
             waits = "nothing waits for delivery"
-        say(f"{len(found)} streams, {whole['records']} records; {waits}")
+        say(f"{counted(len(found), 'stream')}, {counted(whole['records'], 'record')}; {waits}")
         used = f"{size_text(whole['bytes'])} of {size_text(whole['limit'])} used"
-        say(f"{used}; {whole['dead_letters']} dead letters; {whole['pruned_streams']} streams were pruned")
+        letters, pruned = counted(whole["dead_letters"], "dead letter"), counted(whole["pruned_streams"], "stream")
+        say(f"{used}; {letters}; {pruned} pruned")
         say(f"shipped by {ships.shown}" if ships is not None else "no process is shipping")
         for problem in problems:
             say(f"{problem.kind}: {problem.detail}", "bold red")

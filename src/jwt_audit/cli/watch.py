@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from ..errors import JWTAuditError
 from ..ship.answers import Action
 from ..ship.deliver import Attempt
-from .quantities import size_text
+from .quantities import counted, size_text
 
 _REFRESH_SECONDS = 1.0
 
@@ -54,7 +54,7 @@ def watching(left: Callable[[], tuple[int, int]], watch: Watch, *, whole: int | 
                 size, streams = left()
             except (OSError, JWTAuditError):
                 size = streams = 0  # a stream went while it was looked at
-            rest = f"{size_text(size)} wait in {streams} streams" if size else "nothing waits"
+            rest = f"{size_text(size)} wait in {counted(streams, 'stream')}" if size else "nothing waits"
             progress.update(
                 task,
                 description=f"{watch.records} log records delivered",

@@ -113,7 +113,7 @@ def test_a_spool_that_is_shipped(tmp_path: Path, receiver: Receiver, monkeypatch
     shown = table(tmp_path)
     assert live.id in shown
     assert dead.name not in shown
-    assert "1 more streams have ended and are delivered whole" in shown
+    assert "1 more stream ended and delivered whole" in shown
     assert dead.name in table(tmp_path, "--all")
     live.close()
 
