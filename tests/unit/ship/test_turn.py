@@ -142,10 +142,11 @@ def test_it_gives_way_also_while_the_receiver_is_not_well(
     """However long it is to wait; the sidecar may have the settings that are right."""
     monkeypatch.setattr(pause, "HOLD_SECONDS", (300.0, 300.0))
     live = LiveStream(tmp_path)
-    with receiving() as bad, shipping(tmp_path, bad.url) as app:
+    with receiving() as bad:
         bad.rule = lambda _: reply
-        until(lambda: len(bad.requests) > 0)
-        with shipping(tmp_path, receiver.url, sidecar=True):
-            until(lambda: Stream(live.path).cursor().number == 1)
-            assert not app.shipper.shipping
+        with shipping(tmp_path, bad.url) as app:
+            until(lambda: len(bad.requests) > 0)
+            with shipping(tmp_path, receiver.url, sidecar=True):
+                until(lambda: Stream(live.path).cursor().number == 1)
+                assert not app.shipper.shipping
     live.close()
