@@ -18,20 +18,23 @@ from .identity import ABSENT, Identity
 from .recorder import Receipt
 
 _emitter: Callable[[Record], Receipt] | None = None
+_find: Callable[[], Request | None] = current_request
 
 
-def install(emitter: Callable[[Record], Receipt] | None) -> None:
-    """Say where `emit` writes; None when auditing has stopped."""
-    global _emitter
-    _emitter = emitter
+def install(emitter: Callable[[Record], Receipt] | None, find: Callable[[], Request | None] = current_request) -> None:
+    """Say where `emit` writes, None when auditing has stopped; ``find`` gives the request that code runs for."""
+    global _emitter, _find
+    _emitter, _find = emitter, find
 
 
 def current_identity() -> Identity | None:
     """Who makes the request this code serves, as far as proved; None outside of a request.
 
-    Look at ``status`` first: ``subject`` and ``session`` are set only when it is VERIFIED.
+    Look at ``verified`` first: ``subject`` and ``session`` are set only then. Works wherever the request's context
+    is: in its handlers, tasks and thread pools of asyncio, and in threads that OpenTelemetry's threading
+    instrumentation starts. What the app verifies itself is known from then on.
     """
-    request = current_request()
+    request = _find()
     return None if request is None else request.identity
 
 
@@ -48,7 +51,7 @@ def annotate(
     are written under their own names (pass ``**{"order.id": "17"}`` for a dotted one). Raises
     RecordError for a name with a fixed meaning or a value that no record can hold.
     """
-    request = current_request()
+    request = _find()
     if request is None:
         return False
     request.annotations.update(_checked(action, target_id, target_type, attributes))
@@ -75,7 +78,7 @@ def emit(
         raise RecordError(f"outcome {outcome[:20]!r} is none of success, failure, unknown")
     if not event_name or event_name in attr.EVENTS or event_name.startswith("audit."):
         raise RecordError(f"the event name {event_name[:40]!r} is empty or has a fixed meaning")
-    request = current_request()
+    request = _find()
     identity = ABSENT if request is None else request.identity
     found: dict[str, Value] = dict(identity.audit)
     found.update(_checked(action, target_id, target_type, attributes))

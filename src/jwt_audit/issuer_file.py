@@ -90,6 +90,9 @@ def _table(
     preset = given.get("preset")
     if isinstance(preset, str) and preset in presets():
         merged = _over_preset(given, presets()[preset])
+        for key in merged.pop("needs", ()):
+            if key not in given:
+                wrong.append((key, f"it is missing, and the preset {preset} proves nothing without it", f"give {key}"))
     parsers = _parsers(folder)
     found: dict[str, Any] = {}
     for key, value in merged.items():
@@ -226,5 +229,10 @@ def _parsers(folder: Path) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-_PRESET_PARSERS: dict[str, Callable[[Any], Any]] = {"tenant": _boolean, "audience_header": _one}
+_PRESET_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "tenant": _boolean,
+    "audience_header": _one,
+    "required": _many,
+    "client": _many,
+}
 """What presets say beside the keys of a table."""

@@ -24,7 +24,9 @@ class IssuerTable:
     ``{kid}``: one PEM key behind each) or a path, ``discovery`` the URL of the issuer's metadata. ``source``
     None takes tokens from every source. ``leeway`` is in seconds. ``claims`` pairs claim and
     attribute. ``tenant`` asks that the claim ``tid`` stands in ``iss``. ``audience_header`` names the
-    member of the token's header that holds what ``aud`` holds elsewhere. ``broken`` tables verify nothing.
+    member of the token's header that holds what ``aud`` holds elsewhere. ``required`` are claims without
+    which a token counts for nothing, ``client`` the names of the claims that say which program it was
+    made for. ``broken`` tables verify nothing.
     """
 
     name: str
@@ -46,6 +48,8 @@ class IssuerTable:
     preset: str | None = None
     tenant: bool = False
     audience_header: str | None = None
+    required: tuple[str, ...] = ()
+    client: tuple[str, ...] = ("azp", "client_id", "cid", "appid")
     broken: bool = False
 
     @property

@@ -6,8 +6,9 @@ changed; nothing is put into a context.
 
 Invariants: only a token whose whole text stands in a value of a request's headers belongs to it, so
 tokens from bodies and queries never count. A success beats a failure, whichever came first; of
-several the one whose token stands first in the headers counts. The last word on a token is that of
-a later validation of its claims, where a library has one.
+several the one counts whose token stands in the first of the configured sources, and else first in the
+headers: their order is the caller's choice. The last word on a token is that of a later validation of
+its claims, where a library has one.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from .context import Phase, Request, in_flight
 from .identity import Identity, Reason
+from .tokens.extract import Sources
 from .tokens.observed import Verification
 
 MAX_SEEN = 16
@@ -37,14 +39,17 @@ class _Seen:
     verification: Verification
     claims: object = field(repr=False)
     """What the library returned: how a later validation of the claims is recognised."""
+    rank: int
+    """Which of the sources it stands in, in their order."""
 
 
 class Observation:
     """Turns what was seen of the app's verifications into the identity of requests. Safe from many threads."""
 
-    def __init__(self, judge: Callable[[Verification], Identity | None]) -> None:
+    def __init__(self, judge: Callable[[Verification], Identity | None], sources: Sources | None = None) -> None:
         """``judge`` says what a verification proves; None where it proves nothing either way."""
         self._judge = judge
+        self._sources = sources or Sources(())
         self._lock = threading.Lock()
 
     def saw(self, near: Request | None, verification: Verification, claims: object = None) -> None:
@@ -54,11 +59,13 @@ class Observation:
         holders = _holders(near, verification.token)
         if not holders:
             return
-        identity = self._judge(verification)
-        if identity is None:
-            return
         for request, position in holders:
-            self._note(request, position, _Seen(identity, verification, claims))
+            source = self._sources.holding(request, verification.token)
+            placed = replace(verification, source=source)
+            identity = self._judge(placed)
+            if identity is not None:
+                names = (*self._sources.names, source)
+                self._note(request, position, _Seen(identity, placed, claims, names.index(source)))
 
     def validated(self, near: Request | None, claims: object, reason: Reason | None) -> None:
         """A library has judged the claims that it had returned before; ``reason`` where it refused them."""
@@ -87,7 +94,8 @@ class Observation:
             elif before.identity.verified and seen.identity.verified:
                 before.claims = seen.claims
             request.observed = found
-            best = min(found.items(), key=lambda item: (not item[1].identity.verified, item[0]))[1].identity
+            _, first = min(found.items(), key=lambda item: (not item[1].identity.verified, item[1].rank, item[0]))
+            best = first.identity
             if best is not request.identity:
                 request.identify(best)
 

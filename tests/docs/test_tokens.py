@@ -80,7 +80,15 @@ TOKENS: dict[str, list[Token]] = {
         shape("clerk-v1-impersonated", org_role=None, v=2, o={"rol": "org:admin"}),
     ],
     "google-iap": [shape("google-iap")],
-    "cloudflare-access": [shape("cloudflare-access-user", iss="https://acme.cloudflareaccess.com")],
+    "cloudflare-access": [
+        shape("cloudflare-access-user", iss="https://acme.cloudflareaccess.com"),
+        shape(
+            "cloudflare-access-user",
+            iss="https://acme.cloudflareaccess.com",
+            sub="",
+            common_name="e367826f.access",
+        ),
+    ],
     "aws-alb": [({"typ": "JWT", "kid": "1a2b-3c", "alg": "ES256", "signer": ALB_ARN, "exp": IAT + 600}, ALB)],
     "github-actions": [({"typ": "JWT", "alg": "RS256", "kid": "g1"}, GITHUB)],
     "kubernetes": [({"alg": "RS256", "kid": "c1"}, POD)],
@@ -168,7 +176,7 @@ def test_recipe(name: str, tmp_path: Path) -> None:
             assert shown.token == token
             identity = verifier.verify(token, shown.source)
             assert (identity.verified, identity.reason) == (True, None)
-            assert (identity.subject, identity.issuer) == (payload["sub"], payload.get("iss"))
+            assert (identity.subject, identity.issuer) == (payload["sub"] or None, payload.get("iss"))
             identities.append(identity)
             other = signed(name, header, {**payload, "aud": "other", "client_id": "other"})
             if any(table.audience for table in config.issuers) and name != "aws-alb":
@@ -182,10 +190,20 @@ def test_recipe(name: str, tmp_path: Path) -> None:
             header, payload = TOKENS[name][0]
             foreign = signed(name, {**header, "signer": ALB_ARN.replace("orders", "evil")}, payload)
             assert verifier.verify(foreign, "header:x-amzn-oidc-data").reason is Reason.AUDIENCE_MISMATCH
+            bare = {claim: value for claim, value in payload.items() if claim != "exp"}
+            for ends, reason in ((IAT + 600, None), (IAT - 600, Reason.EXPIRED), ("soon", Reason.CLAIM_MISSING)):
+                told = verifier.verify(signed(name, {**header, "exp": ends}, bare), "header:x-amzn-oidc-data")
+                assert told.reason is reason  # the header says when it ends, where the claims do not
         if name == "entra":
             header, payload = TOKENS[name][0]
             foreign = signed(name, header, {**payload, "tid": "22222222-aaaa-4bbb-8ccc-000000000009"})
             assert verifier.verify(foreign).reason is Reason.ISSUER_MISMATCH
+        if name == "cloudflare-access":
+            assert (identities[1].actor_id, identities[1].actor) == ("e367826f.access", ActorType.SERVICE)
+        if name in ("spiffe", "google-iap"):
+            header, payload = TOKENS[name][0]
+            endless = signed(name, header, {claim: value for claim, value in payload.items() if claim != "exp"})
+            assert verifier.verify(endless, shown.source).reason is Reason.CLAIM_MISSING
         if name == "clerk":
             assert [identity.acting for identity in identities] == ["user_0456"] * 2
             assert identities[1].claims["user.roles"] == ["org:admin"]

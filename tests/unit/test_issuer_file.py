@@ -177,7 +177,16 @@ def test_a_file_that_is_none_verifies_nothing(write: Any, tmp_path: Path, text: 
         ("[[issuer]]\nissuer = 'http://a.example.com/'\ndiscovery = true\n", "plain http"),
         ("[[issuer]]\nissuer = 'a'\ndiscovery = true\n", "is no URL"),
         ("[[issuer]]\npreset = 'supabase'\n", "the preset supabase needs to know the issuer"),
-        ("[[issuer]]\npreset = 'aws-alb'\n", "the table says nothing of keys"),
+        ("[[issuer]]\npreset = 'aws-alb'\naudience = 'arn'\n", "the table says nothing of keys"),
+        (
+            "[[issuer]]\npreset = 'aws-alb'\njwks = 'https://a/{kid}'\n",
+            "audience: it is missing, and the preset aws-alb",
+        ),
+        ("[[issuer]]\npreset = 'google-iap'\n", "audience: it is missing"),
+        ("[[issuer]]\npreset = 'entra'\n", "audience: it is missing"),
+        ("[[issuer]]\npreset = 'spiffe'\njwks = 'keys.json'\n", "audience: it is missing"),
+        ("[[issuer]]\nissuer = 'a'\njwks = 'keys.json'\nneeds = ['audience']\n", "needs: no such key"),
+        ("[[issuer]]\nissuer = 'a'\njwks = 'keys.json'\nrequired = ['exp']\n", "required: no such key"),
     ],
 )
 def test_a_table_that_does_not_fit_together(write: Any, text: str, told: str) -> None:
@@ -229,7 +238,7 @@ def test_a_preset_is_data_that_a_table_completes(write: Any, name: str) -> None:
     """With an issuer and, where the vendor has no fixed place, keys, a preset is whole; the table's words win."""
     keys = "" if any(key in presets()[name] for key in KEY_PLACES) else "jwks = 'keys.json'\n"
     issuer = "https://login.microsoftonline.com/t/v2.0" if name == "entra" else "https://a.example.com/"
-    table = f"[[issuer]]\npreset = '{name}'\nissuer = '{issuer}'\n"
+    table = f"[[issuer]]\npreset = '{name}'\nissuer = '{issuer}'\naudience = 'ours'\n"
     config, problems = write(table + keys)
     assert problems == []
     (made,) = config.issuers
@@ -245,7 +254,7 @@ def test_presets_and_their_claims(write: Any) -> None:
     """Claims are merged one by one; ``{issuer}`` is the table's, without a slash at its end."""
     config, problems = write(
         "[[issuer]]\npreset = 'clerk'\nissuer = 'https://clerk.example.com/'\nclaims = { 'app.org' = 'org_id' }\n"
-        "[[issuer]]\npreset = 'entra'\n"
+        "[[issuer]]\npreset = 'entra'\naudience = 'api'\n"
     )
     assert problems == []
     clerk, entra = config.issuers

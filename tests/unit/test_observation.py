@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from jwt_audit.context import Phase, Request, in_flight
 from jwt_audit.identity import ABSENT, Identity, Reason, Status, refused
 from jwt_audit.observation import MAX_SEEN, Observation, token_text
+from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.observed import Verification
 from support.headers import request_with
 
@@ -116,6 +118,50 @@ def test_of_two_people_the_one_whose_token_came_first_counts(order: tuple[str, s
         for token in order:
             OBSERVATION.saw(here, ok(token))
         assert here.identity.subject == "alice"
+
+
+@pytest.mark.parametrize(
+    ("sources", "person"),
+    [
+        (["bearer"], "bob"),
+        (["bearer", "cookie:share"], "bob"),
+        (["cookie:share", "bearer"], "alice"),
+        (["cookie:other", "header:x-other", "websocket"], "alice"),
+        (["header:x-id", "bearer"], "old"),
+    ],
+)
+def test_of_two_people_the_one_in_the_first_source_counts(sources: list[str], person: str) -> None:
+    """The order of headers is the caller's choice: a token that he may have of somebody (a share link's, an
+    invitation's) says nothing of who he is by standing first."""
+    headers = [("Cookie", f"a=b; share={ALICE}"), ("Authorization", f"Bearer {BOB}"), ("X-Id", OLD)]
+    for order in itertools.permutations((ALICE, BOB, OLD)):
+        here = request_with(*headers)
+        observation = Observation(judge, Sources(sources))
+        for token in order:
+            observation.saw(here, ok(token))
+        assert here.identity.subject == person
+
+
+def test_a_token_is_judged_by_where_it_stands() -> None:
+    """The rules are told its source; beside others in it too, and nothing where that is none of them."""
+    sources = Sources(["bearer", "header:x-token", "cookie:session", "websocket"])
+    seen: list[str] = []
+
+    def judging(verification: Verification) -> None:
+        seen.append(verification.source)
+
+    for headers, source in (
+        ((("Authorization", f"Bearer {BOB}, Bearer {ALICE}"),), "bearer"),
+        ((("Authorization", f"JWT {ALICE}"),), "bearer"),
+        ((("X-Token", ALICE), ("Authorization", f"Bearer {BOB}")), "header:x-token"),
+        ((("Cookie", f'a=b; session="{ALICE}"'),), "cookie:session"),
+        ((("Cookie", f"session={BOB}; other={ALICE}"),), ""),
+        ((("Sec-WebSocket-Protocol", f"bearer, {ALICE}"),), "websocket"),
+        ((("X-Other", ALICE),), ""),
+    ):
+        Observation(judging, sources).saw(request_with(*headers), ok(ALICE))
+        assert seen.pop() == source
+    assert seen == []
 
 
 def test_a_success_beats_the_failure_of_a_token_that_came_first() -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from .. import attributes as attr
 from ..attributes import Value
 from ..identity import ActorType, Identity, Reason, Status, refused
+from ..issuer_table import IssuerTable
 from .jws import TokenRefusedError
 
 MAX_TIME = 253_402_300_799
@@ -19,7 +20,6 @@ MAX_TIME = 253_402_300_799
 
 _ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 """What each access token of RFC 9068 must have (2.2)."""
-_CLIENT = ("azp", "client_id", "cid", "appid")
 _SPACE_SEPARATED = frozenset(("scope", "scp"))
 _INDEX = re.compile("0|[1-9][0-9]{0,8}")
 _TENANT = re.compile(r"[A-Za-z0-9.\-]{1,128}")
@@ -148,7 +148,7 @@ def _acting(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
     act = claims.get("act")
     if not isinstance(act, dict):
         return None, None
-    who = next((name for key in ("sub", *_CLIENT) if (name := _name(act.get(key)))), None)
+    who = next((name for key in ("sub", *IssuerTable.client) if (name := _name(act.get(key)))), None)
     issuer = act.get("iss")
     return who, attr.text(issuer) if who is not None and isinstance(issuer, str) and issuer else None
 
@@ -199,6 +199,7 @@ def verified(
     mapping: Iterable[tuple[Claim, str]],
     expires_at: int | None,
     actor_type: ActorType | None = None,
+    clients: Iterable[str] = IssuerTable.client,
 ) -> Identity:
     """The identity that proved ``claims`` give. Raises TokenRefusedError when the subject is no name.
 
@@ -206,7 +207,7 @@ def verified(
     """
     who = _subject(claims, subject)
     found = _first(claims, session)
-    client = next((attr.text(value) for name in _CLIENT if isinstance(value := claims.get(name), str) and value), None)
+    client = next((attr.text(value) for name in clients if isinstance(value := claims.get(name), str) and value), None)
     issuer = claims.get("iss")
     acting, acting_issuer = _acting(claims)
     if actor_type is None:

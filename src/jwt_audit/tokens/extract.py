@@ -54,6 +54,21 @@ class Sources:
                 return presented
         return NOTHING
 
+    def holding(self, request: Request, token: str) -> str:
+        """The first source that has ``token`` in it, be it beside others; empty where none has."""
+        return next((name for name in self.names if any(token in value for value in _values(request, name))), "")
+
+
+def _values(request: Request, source: str) -> Iterable[str]:
+    """All that stands in a source."""
+    if request.headers is None:
+        return ()
+    kind, _, name = source.partition(":")
+    if kind == "cookie":
+        pairs = (part.partition("=") for value in request.headers.named("cookie") for part in value.split(";"))
+        return [value for key, _, value in pairs if key.strip() == name]
+    return request.headers.named({"header": name, "websocket": "sec-websocket-protocol"}.get(kind, "authorization"))
+
 
 def _reader(source: str) -> Callable[[Request], Presented]:
     kind, _, name = source.partition(":")

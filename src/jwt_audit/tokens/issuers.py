@@ -32,7 +32,8 @@ class Issuer:
     is in seconds. ``claims`` pairs what is recorded beside the fixed set with its attribute.
     ``source`` None takes tokens from every source. ``padded`` allows base64 with its padding.
     ``tenant`` asks that the claim ``tid`` stands in ``iss``. ``audience_header`` names the member of
-    the header that ``audience`` is compared with in place of ``aud``.
+    the header that ``audience`` is compared with in place of ``aud``. Without the claims that are ``required``
+    a token counts for nothing; ``client`` are the claims that name the program it was made for.
     """
 
     keys: KeySource
@@ -49,6 +50,8 @@ class Issuer:
     actor_type: ActorType | None = None
     tenant: bool = False
     audience_header: str | None = None
+    required: tuple[str, ...] = ()
+    client: tuple[str, ...] = IssuerTable.client
     label: str | None = None
     """What this issuer is called in answers to the operator."""
 
@@ -200,6 +203,8 @@ def _issuer(table: IssuerTable, keys: KeySource, algorithms: frozenset[str]) -> 
         actor_type=None if table.actor_type is None else ActorType(table.actor_type),
         tenant=table.tenant,
         audience_header=table.audience_header,
+        required=table.required,
+        client=table.client,
         label=table.label,
     )
 

@@ -61,6 +61,12 @@ class Key:
     id: str | None
     algorithms: frozenset[str]
     _material: Any = field(repr=False)
+    issuer: str | None = None
+    """Whose tokens it signs, where its set is that of many tenants and says so (Entra's do)."""
+
+    def signs_for(self, tenant: object) -> bool:
+        """Whether the tokens of ``tenant`` may be signed by it: the key of one tenant is no other's."""
+        return self.issuer is None or "{tenantid}" in self.issuer or tenant in self.issuer.split("/")
 
     def verifies(self, algorithm: str, data: bytes, signature: bytes) -> bool:
         """Whether ``signature`` over ``data`` is this key's, made by ``algorithm``."""
@@ -191,7 +197,10 @@ def _from_jwk(entry: Any) -> Key | None:
     fits, bound, key_id = _fits(material), entry.get("alg"), entry.get("kid")
     if bound is not None:
         fits &= _SAME.get(str(bound), {str(bound)})
-    return Key(key_id if isinstance(key_id, str) else None, fits, material) if fits else None
+    issuer = entry.get("issuer")
+    if not fits:
+        return None
+    return Key(key_id if isinstance(key_id, str) else None, fits, material, issuer if isinstance(issuer, str) else None)
 
 
 def _public_part(entry: Mapping[str, Any]) -> object:

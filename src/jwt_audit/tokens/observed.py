@@ -40,13 +40,15 @@ class Verification:
     """What a library did with a token on the app's behalf.
 
     ``signed`` says whether it was to check the signature, ``keys`` what it was given for
-    that, ``reason`` why it refused the token, None where it accepted it.
+    that, ``reason`` why it refused the token, None where it accepted it. ``source`` is where in the request
+    it stands, empty where that is none of the configured ones.
     """
 
     token: str = field(repr=False)
     signed: bool
     keys: tuple[object, ...] = field(default=(), repr=False)
     reason: Reason | None = None
+    source: str = ""
 
 
 class AppTokens:

@@ -11,10 +11,10 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..identity import Identity, Reason, refused
 from ..issuer_table import BEARER
@@ -34,7 +34,20 @@ BAD_SECONDS = 10.0
 """How long a refusal is used again, so that a flood of one bad token costs little."""
 
 NO_CREDENTIALS = frozenset(
-    ("dpop+jwt", "logout+jwt", "oauth-authz-req+jwt", "secevent+jwt", "statuslist+jwt", "token-introspection+jwt")
+    (
+        "logout+jwt",
+        "oauth-authz-req+jwt",
+        "secevent+jwt",
+        "statuslist+jwt",
+        "token-introspection+jwt",
+        # and proofs that whoever sends them has signed: they say what he likes of who he is
+        "dpop+jwt",
+        "kb+jwt",
+        "oauth-client-attestation-pop+jwt",
+        "openid4vci-proof+jwt",
+        "pop",
+        "wpt+jwt",
+    )
 )
 """Types of JWT that issuers sign with the same keys and that speak for no caller (RFC 8725, 3.12)."""
 
@@ -153,18 +166,30 @@ def _examined(jws: Jws, issuer: Issuer, keys: KeySet | None, now: float) -> tupl
     if reason is not None:
         raise TokenRefusedError(reason, jws.claimed)
     try:
-        start, end, expires_at = claims.times(jws.payload, issuer.leeway)
+        start, end, expires_at = claims.times(_timed(jws), issuer.leeway)
         if start is not None and now < start:
             return refused(Reason.NOT_YET_VALID, extra=jws.claimed), start
         who = {"subject": issuer.subject, "session": issuer.session}
         if end is not None and now >= end:
             return claims.expired(jws.payload, claimed=jws.claimed, **who), inf
         identity = claims.verified(
-            jws.payload, mapping=issuer.claims, expires_at=expires_at, actor_type=issuer.actor_type, **who
+            jws.payload,
+            mapping=issuer.claims,
+            expires_at=expires_at,
+            actor_type=issuer.actor_type,
+            clients=issuer.client,
+            **who,
         )
     except TokenRefusedError as error:
         raise TokenRefusedError(error.reason, jws.claimed) from error
     return identity, inf if end is None else end
+
+
+def _timed(jws: Jws) -> Mapping[str, Any]:
+    """The claims, with the expiry that stands in the header alone, as AWS' load balancers write it (RFC 7519, 5.3)."""
+    if "exp" in jws.payload or "exp" not in jws.header:
+        return jws.payload
+    return {**jws.payload, "exp": jws.header["exp"]}
 
 
 def _form(jws: Jws, issuer: Issuer) -> Reason | None:
@@ -177,6 +202,10 @@ def _signature(jws: Jws, issuer: Issuer, keys: KeySet | None) -> Reason | None:
     if keys is None:
         return Reason.KEYS_UNAVAILABLE
     candidates = keys.candidates(jws.key_id, jws.algorithm)
+    if issuer.tenant and candidates:
+        candidates = [key for key in candidates if key.signs_for(jws.payload.get("tid"))]
+        if not candidates:
+            return Reason.ISSUER_MISMATCH
     if any(key.verifies(jws.algorithm, jws.signing_input, jws.signature) for key in candidates):
         return None
     if keys.names(jws.key_id):
@@ -198,6 +227,8 @@ def _purpose(jws: Jws, issuer: Issuer) -> Reason | None:
     if "iss" in jws.payload and not isinstance(jws.payload["iss"], str):
         return Reason.CLAIM_MISSING
     if pinned == "at+jwt" and not claims.is_access_token(jws.payload):
+        return Reason.CLAIM_MISSING
+    if any(name not in jws.payload for name in issuer.required):
         return Reason.CLAIM_MISSING
     return None if _is_for_us(jws, issuer) else Reason.AUDIENCE_MISMATCH
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
 import jwt_audit
 from jwt_audit.identity import Identity, Status
@@ -101,6 +105,59 @@ async def test_outside_of_a_request_there_is_no_identity(tmp_path: Path) -> None
     assert absent is not None
     subject: str | None = absent.subject
     assert (absent.status, subject) == (Status.ABSENT, None)
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["bare threads", "threads that OpenTelemetry starts"])
+async def test_the_identity_where_the_work_is_done(tmp_path: Path, traced: bool) -> None:
+    """In tasks and asyncio's threads; in other threads with the threading instrumentation, else nobody's."""
+    found: dict[str, list[Identity | None]] = {}
+
+    def look(where: str) -> None:
+        found.setdefault(where, []).append(jwt_audit.current_identity())
+
+    def in_thread(where: str) -> None:
+        thread = threading.Thread(target=look, args=(where,))
+        thread.start()
+        thread.join()
+
+    async def deeper() -> None:
+        look("task")
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        look("handler")
+        await asyncio.gather(*(asyncio.create_task(deeper()) for _ in range(3)))
+        await asyncio.to_thread(look, "asyncio's thread")
+        in_thread("thread")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(look, "pool").result()
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+        await asyncio.create_task(deeper())
+
+    async def nothing(*_: Any) -> Any:
+        return {"type": "http.disconnect"}
+
+    async def request(person: str) -> None:
+        raw = [(b"authorization", f"Bearer {token(person)}".encode())]
+        await run_asgi(app, {"type": "http", "method": "GET", "path": "/", "headers": raw}, nothing, nothing)
+
+    if traced:
+        ThreadingInstrumentor().instrument()
+    try:
+        with auditing(tmp_path):
+            await request("alice")
+            first, found = found, {}
+            await request("bob")
+            in_thread("outside")
+            look("outside")
+    finally:
+        if traced:
+            ThreadingInstrumentor().uninstrument()
+    assert found.pop("outside") == [None, None]
+    for person, seen in (("alice", first), ("bob", found)):
+        for where, identities in seen.items():
+            lost = where in ("thread", "pool") and not traced
+            assert {None if one is None else one.subject for one in identities} == {None if lost else person}, where
 
 
 async def test_each_signal_shows_what_its_policy_allows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -233,6 +233,26 @@ def test_c21_a_placeholder_for_the_tenant() -> None:
         assert judged(RSA.sign(claims(iss=iss, tid=tid), kid="k"), keys, **rules).reason is Reason.ISSUER_MISMATCH
 
 
+@pytest.mark.parametrize(
+    ("of", "tid", "reason"),
+    [
+        ("https://login.example.com/{tenantid}/v2.0", "a", None),
+        ("https://login.example.com/a/v2.0", "a", None),
+        ("https://login.example.com/consumers/v2.0", "consumers", None),
+        ("https://login.example.com/consumers/v2.0", "a", Reason.ISSUER_MISMATCH),
+        (None, "a", None),
+        (17, "a", None),
+    ],
+)
+def test_c21_the_key_of_one_tenant_is_no_others(of: Any, tid: str, reason: Reason | None) -> None:
+    """A set for all tenants says of each key whose it is: a stolen key of one signs for nobody else."""
+    issuer = f"https://login.example.com/{tid}/v2.0"
+    keys = parse_jwks(jwks(RSA.jwk("k", issuer=of), EC.jwk("other", issuer="https://login.example.com/x/v2.0")))
+    for name in (issuer, "https://login.example.com/{tenantid}/v2.0"):
+        token = RSA.sign(claims(iss=issuer, tid=tid), kid="k")
+        assert judged(token, keys, issuer=name, tenant=True).reason is reason
+
+
 @pytest.mark.parametrize(("client", "reason"), [("ours", None), ("theirs", Reason.AUDIENCE_MISMATCH)])
 def test_c22_access_token_without_an_audience(client: str, reason: Reason | None) -> None:
     """The check is done with the client; it is never skipped."""

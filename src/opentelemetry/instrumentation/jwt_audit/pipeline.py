@@ -30,6 +30,7 @@ from jwt_audit.spool.spool import Spool
 from jwt_audit.values import PREFIX
 
 from . import waiting, wiring
+from .stamp.propagator import request_of
 
 EXIT_SECONDS = 3.0
 """How long the end of the process waits for delivery; what is left is on disk."""
@@ -57,7 +58,7 @@ class Pipeline:
         self._stopped = False
         os.register_at_fork(after_in_child=self._after_fork)
         atexit.register(self.stop)
-        api.install(self._emit)
+        api.install(self._emit, request_of)
 
     def _forget(self) -> None:
         self._lock = threading.Lock()

@@ -36,14 +36,15 @@ def identifier(config: Config, suppress: Suppress) -> Identifier:
     issuers = _issuers(config, suppress) if config.issuers and config.token_settings_ok else None
     sources = Sources((*config.sources, *(() if issuers is None else issuers.token_sources)))
     if issuers is None:
-        return Identifier(sources, None, Observation(_app_tokens(config).judge) if config.token_settings_ok else None)
+        app = Observation(_app_tokens(config).judge, sources) if config.token_settings_ok else None
+        return Identifier(sources, None, app)
     verifier = TokenVerifier(issuers, now=time.time, privacy=config.privacy)
 
     def chosen(seen: Verification) -> Identity | None:
         """Our verdict on a token that the app has accepted, where the request shows us none or several."""
-        return verifier.verify(seen.token) if seen.reason is None and seen.signed else None
+        return verifier.verify(seen.token, seen.source) if seen.reason is None and seen.signed else None
 
-    return Identifier(sources, verifier, Observation(chosen))
+    return Identifier(sources, verifier, Observation(chosen, sources))
 
 
 def _issuers(config: Config, suppress: Suppress) -> Issuers | None:

@@ -492,6 +492,37 @@ def test_with_keys_of_ours_the_app_only_chooses_the_token(tmp_path: Path) -> Non
         assert neither.reason is R.MULTIPLE_TOKENS
 
 
+@pytest.mark.parametrize(
+    ("source", "there", "elsewhere"),
+    [
+        ("header:x-gateway", {"x_gateway": "{}"}, [{"cookie": "a={}"}, {"x_other": "{}"}, {"authorization": "JWT {}"}]),
+        ("bearer", {"authorization": "Bearer {}"}, [{"cookie": "a={}"}, {"x_other": "{}"}]),
+        ("cookie:session", {"cookie": "session={}"}, [{"cookie": "other={}"}, {"authorization": "JWT {}"}]),
+    ],
+)
+def test_the_token_that_the_app_chooses_counts_from_its_own_source_alone(
+    tmp_path: Path, source: str, there: dict[str, str], elsewhere: list[dict[str, str]]
+) -> None:
+    """An issuer that is bound to a source: the app's success with a token from another one is no way around."""
+    (tmp_path / "key.pem").write_bytes(RSA.pem)
+    table = f'[[issuer]]\nissuer = "https://as.example.com/"\npublic_key = "key.pem"\nsource = "{source}"\n'
+    (tmp_path / "issuers.toml").write_text(table)
+    good, other = RSA.sign(live()), RSA.sign(live(sub="u2002"))
+
+    def app(_: str) -> None:
+        jwt.decode(good, PEM, ["RS256"])
+
+    def shown(where: dict[str, str], token: str) -> Identity:
+        headers = {name: value.format(token) for name, value in where.items()}
+        return serve(app, query="a", **headers).identity
+
+    with observing(tmp_path, issuers_file=tmp_path / "issuers.toml"):
+        assert shown(there, good).subject == "u1001"
+        assert not [where for where in elsewhere if shown(where, good).verified]
+        if source.startswith("header"):
+            assert shown(there, f"{other}, {good}").subject == "u1001"  # beside another the app says which
+
+
 def test_with_wrong_settings_nothing_is_observed(tmp_path: Path) -> None:
     """They may have been meant to forbid what the app accepts."""
     config, problems = load({}, spool=tmp_path, excluded_paths=["/*"], public_key=tmp_path / "missing.pem")
