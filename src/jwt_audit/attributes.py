@@ -125,6 +125,9 @@ MAX_ITEMS = 64
 """Items that a list value keeps."""
 
 
+_IN_URL = re.compile(
+    r"(?<=access_token=)[^&#\s]+|(?<![\w\-])e(?:y[IJAB]|w[0o1pkl])[\w\-]{15,}\.[\w\-]*\.[\w.\-]*", re.ASCII
+)
 _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 _CUT = re.compile(r"…sha256:[0-9a-f]{32}\Z")
 _CUT_LENGTH = 40
@@ -158,6 +161,12 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
         return kept[: limit - 1] + "…"
     digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
     return f"{kept[: limit - _CUT_LENGTH]}…sha256:{digest[:32]}"
+
+
+def without_tokens(value: str) -> str:
+    """``value``, a URL or a part of one, with ``…`` in the place of tokens: JWTs wherever they stand, and whatever
+    ``access_token`` is (RFC 6750, 2.3)."""
+    return _IN_URL.sub("…", value) if "access_token=" in value or "." in value else value
 
 
 def _escaped(character: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwt_audit.attributes import MAX_ITEMS, MAX_TEXT, bounded, iso_8601, text
+from jwt_audit.attributes import MAX_ITEMS, MAX_TEXT, bounded, iso_8601, text, without_tokens
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,33 @@ def test_a_short_limit_cuts_plainly() -> None:
 def test_a_time_beyond_the_calendar_is_a_number(seconds: int, shown: str) -> None:
     """An absurd exp does not raise."""
     assert iso_8601(seconds) == shown
+
+
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl"
+JWE = "eyJhbGciOiJSU0EtT0FFUCJ9.a2V5.aXY.Y2lwaGVy.dGFn"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"access_token={JWT}", "access_token=…"),
+        ("/ws?access_token=opaque-42&b=c#d", "/ws?access_token=…&b=c#d"),
+        (f"/ws?a=b&t={JWT}&c={JWE}", "/ws?a=b&t=…&c=…"),
+        (f"/reset/{JWT}", "/reset/…"),
+        (f"/reset/{JWT}/confirm", "/reset/…/confirm"),
+        (f"/p?id_token={JWT[:-8]}", "/p?id_token=…"),
+        (f"/p?t={JWT.rpartition('.')[0]}.", "/p?t=…"),
+    ],
+)
+def test_a_url_without_its_tokens(url: str, shown: str) -> None:
+    """In the query and in the path; what is no token stays."""
+    assert without_tokens(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "/", "/eyewitness-report.v1.pdf", "/a?key=eye.catching.example", "/ewoks.example.com/", "/v1.2.3"],
+)
+def test_a_url_that_holds_no_token(url: str) -> None:
+    """File names, hosts and versions have dots too."""
+    assert without_tokens(url) == url

@@ -26,7 +26,7 @@ COMMANDS = {
 }
 """Name of each command, and where it is."""
 
-_TOKEN = re.compile(r"(?<!\w)e[yw3][\w\-]{12,}[\w.\-=]*")
+_TOKEN = re.compile(r"(?<!\w)e(?:y[IJAB]|w[0o1pkl])[\w\-]{12,}[\w.\-=]*")
 """A token, or what a message has left of one."""
 
 BROKEN_PIPE = 128 + 13

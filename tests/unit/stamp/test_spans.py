@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, SpanKind
 
+from jwt_audit import diagnostics
 from jwt_audit.context import Phase, Request
 from jwt_audit.identity import Reason, refused
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.stamp import spans
-from support.audited import ALICE, Audited
+from support.audited import ALICE, Audited, token
 
 
 def shown(audited: Audited, name: str) -> dict[str, object]:
@@ -59,6 +60,43 @@ def test_a_refused_token_shows_why_and_nobody(audited: Audited, request_: Reques
     request_.identify(refused(Reason.SIGNATURE_MISMATCH, extra={"jwt.claimed.issuer": "https://evil"}))
     audited.tracer.start_span("work").end()
     assert shown(audited, "work") == {"jwt.status": "invalid", "jwt.error": "signature_mismatch"}
+
+
+@pytest.mark.parametrize("name", ["url.query", "url.full", "url.path", "http.target", "http.url"])
+@pytest.mark.parametrize("kind", [SpanKind.SERVER, SpanKind.CLIENT])
+def test_a_token_in_a_url_is_on_no_span(audited: Audited, request_: Request, name: str, kind: SpanKind) -> None:
+    """OpenTelemetry writes the whole URL; the rest of it stays."""
+    told = f"https://a.example/ws?x=1&access_token={token('alice')}&y=2"
+    with audited.tracer.start_as_current_span("early", kind=kind, attributes={name: told, "other": "kept"}):
+        pass
+    with audited.tracer.start_as_current_span("late", kind=kind) as span:
+        span.set_attributes({name: told, "other": "kept"})
+    for found in (shown(audited, "early"), shown(audited, "late")):
+        assert (found[name], found["other"]) == ("https://a.example/ws?x=1&access_token=…&y=2", "kept")
+        assert found["enduser.id"] == "alice"
+
+
+def test_a_token_in_a_captured_header_or_in_the_name_is_on_no_span(audited: Audited) -> None:
+    """OpenTelemetry can be told to write headers, and names a span without a route by its path."""
+    captured = {
+        "http.request.header.authorization": [f"Bearer {token('alice')}"],
+        "http.request.header.cookie": [f"a=b; session={token('alice')}; c=d"],
+        "http.request.header.accept": ["text/html"],
+    }
+    audited.tracer.start_span(f"GET /reset/{token('alice')}", kind=SpanKind.SERVER, attributes=captured).end()
+    found = shown(audited, "GET /reset/…")
+    assert found["http.request.header.authorization"] == ("Bearer …",)
+    assert found["http.request.header.cookie"] == ("a=b; session=…; c=d",)
+    assert found["http.request.header.accept"] == ("text/html",)
+
+
+def test_a_span_that_cannot_be_written_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """An SDK that keeps its attributes elsewhere: the span ends all the same."""
+    diagnostics._told.discard("hide")
+    for _ in range(2):
+        span = ReadableSpan("work", attributes={"url.query": f"t={token('alice')}"})
+        spans.IdentitySpanProcessor().on_end(span)
+    assert caplog.messages == ["tokens in URLs stay on spans with this SDK version: keep them out of URLs"]
 
 
 def test_outside_of_a_request_nothing_is_stamped(audited: Audited) -> None:

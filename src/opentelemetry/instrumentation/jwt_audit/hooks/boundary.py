@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from opentelemetry.context import Context
 
-from jwt_audit.attributes import text
+from jwt_audit.attributes import text, without_tokens
 from jwt_audit.context import Phase, Request, current_request, in_flight, set_current
 from jwt_audit.diagnostics import tell
 from jwt_audit.ids import new_id
@@ -115,7 +115,7 @@ def new_request(kind: str, method: str, path: str, request_id: str | None) -> Re
     return Request(
         kind=kind,
         method=text(method, 32),
-        path=text(path),
+        path=text(without_tokens(path)),
         started=time.time_ns(),
         clock=time.perf_counter_ns(),
         request_id=request_id,

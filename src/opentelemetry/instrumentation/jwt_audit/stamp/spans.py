@@ -1,4 +1,4 @@
-"""Puts the identity on the server span and on every later span of its request."""
+"""Puts the identity on the server span and on every later span of its request, and takes tokens out of their URLs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Span, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
+from jwt_audit.attributes import without_tokens
 from jwt_audit.context import Phase
+from jwt_audit.diagnostics import tell
 
 from ..hooks.boundary import adopt
 from .propagator import request_of
 from .providers import put_into
+
+_URLS = frozenset(("url.query", "url.full", "url.path", "http.target", "http.url"))
+"""Where contrib writes a request's URL, of those that come in and of those that go out."""
+_HEADERS = "http.request.header."
 
 
 class IdentitySpanProcessor(SpanProcessor):
@@ -29,6 +35,33 @@ class IdentitySpanProcessor(SpanProcessor):
             if request.span is None:
                 adopt(request, span)
         span.set_attributes(request.identity.telemetry)
+
+    def _on_ending(self, span: Span) -> None:
+        _hide_tokens(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Of an SDK that says nothing before the end, or where another processor has written since."""
+        _hide_tokens(span)
+
+
+def _hide_tokens(span: Any) -> None:
+    """Put ``…`` in the place of tokens in what contrib writes of a request: its URL, its headers where it is told to,
+    and its path, as the name of a span without a route.
+
+    Contrib may do so until the span ends, and then nothing can be changed any more: not in a public way
+    (OpenTelemetry SDK 1.39 to 1.45), so it is guarded.
+    """
+    try:
+        if (name := without_tokens(span.name)) != span.name:
+            span._name = name
+        for key, value in (span.attributes or {}).items():
+            if key in _URLS or key.startswith(_HEADERS):
+                shown = tuple(map(without_tokens, value)) if isinstance(value, tuple) else without_tokens(str(value))
+                if shown != value:
+                    with span._attributes._lock:
+                        span._attributes._dict[key] = shown
+    except Exception:
+        tell("tokens in URLs stay on spans with this SDK version: keep them out of URLs", once="hide")
 
 
 def _is_message(span: Span) -> bool:
