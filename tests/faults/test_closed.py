@@ -155,8 +155,11 @@ def size_limit(root: Path) -> Iterator[Fault]:
     """A limit of file size that is met in the middle of a line."""
 
     def limit(process: int, size: int) -> None:
-        for one in family(process):
-            resource.prlimit(one, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        limited: set[int] = set()
+        while new := set(family(process)) - limited:  # one that was born meanwhile may have inherited what was before
+            for one in new:
+                resource.prlimit(one, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            limited |= new
 
     yield Fault(
         root / "spool",

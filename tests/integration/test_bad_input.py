@@ -84,7 +84,7 @@ TOGETHER = [
     ("uvicorn", ["key file missing", "spool under a file", "endpoint no URL", "name misspelt"]),
     ("gunicorn", ["key set unreachable", "spool under a file", "endpoint no URL"]),
     ("uvicorn", ["key file of rubbish", "endpoint refused"]),
-    ("gunicorn", ["key set of rubbish over HTTP", "endpoint refused"]),
+    ("gunicorn", ["key set of rubbish over HTTP"]),
     ("uvicorn", ["key file unreadable", "algorithm unknown"]),
     ("uvicorn", ["key set unreachable"]),
     ("gunicorn", ["key set of rubbish"]),

@@ -80,10 +80,9 @@ class Served:
         environment: dict[str, str],
         listens: Path | None = None,
     ) -> None:
-        """Start the sink and then the app, and wait for each to listen: on its port, or on the socket ``listens``."""
+        """Start the sink and the app, and wait for each to listen: on its port, or on the socket ``listens``."""
         sink = free_port()
         self._start("sink", ["jwt-audit", "sink", str(self.root / "sink"), "--port", str(sink)], self.root, {})
-        self._up(sink)
         common = {
             "OTEL_PYTHON_JWT_AUDIT_SPOOL": str(self.root / "spool"),
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink}",
@@ -96,7 +95,8 @@ class Served:
         }
         line = [part.format(app=app, port=self.port) for part in ("opentelemetry-instrument", *command)]
         self._start("app", line, directory, common | environment)
-        self._up(self.port if listens is None else listens)
+        for where in (sink, self.port if listens is None else listens):
+            self._up(where)
 
     def _start(self, name: str, line: list[str], cwd: Path, environment: dict[str, str]) -> None:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
@@ -108,7 +108,7 @@ class Served:
 
     def _up(self, where: int | Path) -> None:
         def answers() -> bool:
-            assert self.processes[-1].poll() is None, self.output()
+            assert all(process.poll() is None for process in self.processes), self.output()
             with socket.socket(socket.AF_INET if isinstance(where, int) else socket.AF_UNIX) as probe:
                 return probe.connect_ex(("127.0.0.1", where) if isinstance(where, int) else str(where)) == 0
 
@@ -160,7 +160,7 @@ class Served:
         ]
 
     def told(self, answer: Answer, *, spans: int = 1, logs: int = 0) -> Told:
-        """All that was told of the request, once so many of its spans and log records have arrived."""
+        """All that was told of the request, once so many of its spans, the server's among them, and logs are there."""
 
         def record() -> list[Item]:
             return [
@@ -179,8 +179,11 @@ class Served:
                 if item.trace == found.trace and not item.form.get("name", "").endswith((" http send", " http receive"))
             ]
 
-        self.wait(lambda: len(of_it("traces")) >= spans and len(of_it("logs")) >= logs)
-        (server,) = [item for item in of_it("traces") if item.form["kind"] in (2, "SPAN_KIND_SERVER")]
+        def servers() -> list[Item]:
+            return [item for item in of_it("traces") if item.form["kind"] in (2, "SPAN_KIND_SERVER")]
+
+        self.wait(lambda: bool(servers()) and len(of_it("traces")) >= spans and len(of_it("logs")) >= logs)
+        (server,) = servers()
         others = {item.form["name"]: item.attributes for item in of_it("traces") if item != server}
         written = {str(next(iter(item.form.get("body", {"": ""}).values()))): item.attributes for item in of_it("logs")}
         return Told(found.attributes, server.attributes, others, written)
