@@ -42,6 +42,8 @@ class Batch:
     def __init__(self, cursor: Cursor) -> None:
         self.items: list[Item] = []
         self.broken: list[Broken] = []
+        self.exhausted = False
+        """All that was there to be read is in it."""
         self.finished = False
         """The writer is dead and nothing follows this batch."""
         self.segment, self.offset = cursor.segment, cursor.offset

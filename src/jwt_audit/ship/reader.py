@@ -78,7 +78,8 @@ class StreamReader:
             if not exhausted:
                 break
         finished = exhausted and not alive
-        batch.finished = self._read_heads(batch, finished=finished) and finished
+        batch.exhausted = self._read_heads(batch, finished=finished) and exhausted
+        batch.finished = batch.exhausted and finished
         return batch
 
     def _read_segment(self, path: Path, batch: Batch, *, growing: bool) -> bool:

@@ -169,28 +169,33 @@ class Shipper:
         """Until `stop` was called, or a sidecar wants the turn."""
         while True:
             self._work.clear()
-            progress = False
+            stopping = self._courier.stopping  # asked before: then this round sees all that is to be delivered
+            more = False
             try:
-                progress = self._round()
+                more = self._round()
                 if self._pruner.due() and not self._courier.stopping:
                     self._pruner.run(self._streams())
             except Stopping:
                 return
             except Exception as error:
                 self._report(error)
-            if (self._courier.stopping and not progress) or self._turn.wanted():
+            if (stopping and not more) or self._turn.wanted():
                 return
-            if not progress:
+            if not more:
                 self._work.wait(self._poll)
 
     def _round(self) -> bool:
-        """A batch of each stream that has one; whether there was any."""
-        progress = False
+        """A batch of each stream that has one; whether there is more to be sent at once.
+
+        What is written during the round is no reason: it waits for the next tick or poll. Else small requests
+        follow each other while an app is busy, and cost it more than all else of delivery.
+        """
+        more = False
         for stream in self._streams():
             if stream.id in self._done:
                 continue
             try:
-                progress |= self._ship(self._reader(stream))
+                more |= self._ship(self._reader(stream))
             except Stopping:
                 raise
             except Exception as error:  # one stream that fails holds up no other
@@ -198,7 +203,7 @@ class Shipper:
                     self._report(error)
                 else:
                     self._readers.pop(stream.id, None)
-        return progress
+        return more
 
     def _report(self, error: Exception) -> None:
         """Say it once and go on: neither the disk nor a mistake of ours must end delivery for good.
@@ -218,7 +223,7 @@ class Shipper:
         return reader
 
     def _ship(self, reader: StreamReader) -> bool:
-        """Deliver the next batch of a stream; whether there was one."""
+        """Deliver the next batch of a stream; whether more was there than one takes."""
         stream = reader.stream
         if reader.cursor.done:
             self._forget(stream)
@@ -240,7 +245,7 @@ class Shipper:
             self._move(reader, batch.cursor)
         if batch.finished:
             self._finish(reader)
-        return bool(batch.items or batch.broken)
+        return bool(batch.items or batch.broken) and not batch.exhausted
 
     def _forget(self, stream: Stream) -> None:
         self._done.add(stream.id)

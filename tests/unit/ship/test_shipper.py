@@ -529,3 +529,32 @@ def test_wake_shortens_the_wait(tmp_path: Path, receiver: Receiver, monkeypatch:
         found.shipper.wake()
         until(lambda: Stream(live.path).cursor().number == 2, seconds=50)
     live.close()
+
+
+def test_what_is_written_while_a_batch_is_sent_waits_for_the_next(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy app would have a request made of each few records. What one batch does not hold waits for nothing."""
+    monkeypatch.setattr(batches, "MAX_RECORDS", 10)
+    live = LiveStream(tmp_path)
+    with shipping(tmp_path, receiver.url) as found:
+        until(lambda: Stream(live.path).cursor().number == 1)
+        found.shipper._poll = 60.0
+        time.sleep(0.1)
+        before = len(receiver.requests)
+
+        def write(_: list[Sent]) -> Reply:
+            live.request()
+            return Reply()
+
+        receiver.rule = write
+        for _ in range(25):
+            live.request()
+        found.shipper.wake()
+        until(lambda: Stream(live.path).cursor().number >= 26, seconds=5)
+        time.sleep(0.2)
+        sizes = [len(request) for request in receiver.requests[before:]]
+        assert sizes == [10, 10, 7]
+        found.shipper.wake()
+        until(lambda: Stream(live.path).cursor().number == 29, seconds=5)
+    live.close()
