@@ -106,14 +106,19 @@ def ask_asgi(app: Any, path: str = "/", kind: str = "http", **more: Any) -> Requ
     scope["method" if kind == "http" else "subprotocols"] = "GET" if kind == "http" else []
     first: dict[str, Any] = {"type": "http.request", "body": b""} if kind == "http" else {"type": "websocket.connect"}
     messages = [first]
+    complete = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
-        if not messages:
-            await asyncio.sleep(60)
-        return messages.pop(0)
+        if messages:
+            return messages.pop(0)
+        await complete.wait()
+        return {"type": "http.disconnect" if kind == "http" else "websocket.disconnect"}
 
     async def send(message: Any) -> None:
-        pass
+        if message["type"] == "websocket.close" or not message.get(
+            "more_body", message["type"] != "http.response.body"
+        ):
+            complete.set()
 
     asyncio.run(app(scope, receive, send))
     (found,) = seen

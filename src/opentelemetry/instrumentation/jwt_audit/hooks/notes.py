@@ -49,23 +49,21 @@ def after(read: Callable[..., str | None]) -> Wrap:
     return wrap
 
 
-def failure(at: int, name: str) -> Wrap:
-    """Note the exception that a framework is about to answer for; which argument it is, by position or name."""
+def failure(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Note the exception that a framework is about to answer for: whichever argument that is in its version."""
 
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(original)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            guarded("reading a failure", _failure, args[at] if at < len(args) else kwargs.get(name))
-            return original(*args, **kwargs)
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        guarded("reading a failure", _failure, *args, *kwargs.values())
+        return original(*args, **kwargs)
 
-        return call
-
-    return wrap
+    return call
 
 
-def _failure(error: Any) -> None:
+def _failure(*given: Any) -> None:
     request = current_request()
-    if isinstance(error, Exception) and request is not None and request.phase is Phase.OPEN:
+    error = next((one for one in given if isinstance(one, Exception)), None)
+    if error is not None and request is not None and request.phase is Phase.OPEN:
         request.handled = error_name(error)
 
 

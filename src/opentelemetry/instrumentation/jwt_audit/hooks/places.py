@@ -193,10 +193,10 @@ _ROUTES = (
 
 _FAILURE = "records of its failed requests may not say by which exception"
 _FAILURES = (
-    Place("flask.app", "Flask.handle_user_exception", notes.failure(1, "e"), _FAILURE),
-    Place("quart.app", "Quart.handle_user_exception", notes.failure(1, "error"), _FAILURE),
-    Place("django.core.handlers.exception", "response_for_exception", notes.failure(1, "exc"), _FAILURE),
-    Place("rest_framework.views", "APIView.handle_exception", notes.failure(1, "exc"), _FAILURE),
-    Place("falcon.app", "App._handle_exception", notes.failure(3, "ex"), _FAILURE),
-    Place("falcon.asgi.app", "App._handle_exception", notes.failure(3, "ex"), _FAILURE),
+    Place("flask.app", "Flask.handle_user_exception", notes.failure, _FAILURE),
+    Place("quart.app", "Quart.handle_user_exception", notes.failure, _FAILURE),
+    Place("django.core.handlers.exception", "response_for_exception", notes.failure, _FAILURE),
+    Place("rest_framework.views", "APIView.handle_exception", notes.failure, _FAILURE),
+    Place("falcon.app", "App._handle_exception", notes.failure, _FAILURE),
+    Place("falcon.asgi.app", "App._handle_exception", notes.failure, _FAILURE),
 )
