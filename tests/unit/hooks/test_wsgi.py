@@ -186,24 +186,40 @@ def test_a_client_that_goes_leaves_an_unknown_outcome(audited: Audited) -> None:
 
 
 def test_an_app_that_raises_is_a_failure_and_the_error_goes_on(audited: Audited) -> None:
-    """Before its response a 500; in the middle of its body the status that was sent."""
+    """As long as nothing of its body has left a 500, whatever it meant to answer; then the status that was sent.
+
+    Servers send the status with the first bytes of the body, by PEP 3333: until then it can become another.
+    """
 
     def before(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         raise LookupError("with a secret in it")
+
+    def started(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("202 Accepted", [("Content-Length", "1")])
+        raise LookupError
+
+    def empty(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("202 Accepted", [])
+        yield b""
+        raise LookupError
 
     def within(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         start_response("202 Accepted", [])
         yield b"a"
         raise LookupError
 
-    for app, status in ((before, 500), (within, 202)):
+    def written(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("202 Accepted", [])(b"a")
+        raise LookupError
+
+    for app, status in ((before, 500), (started, 500), (empty, 500), (within, 202), (written, 202)):
         with pytest.raises(LookupError):
             Server(audited).serve(app)
         record = audited.requests()[-1]
         assert record["http.response.status_code"] == status
         assert (record["audit.outcome"], record["error.type"]) == ("failure", "LookupError")
         assert "secret" not in str(record)
-    assert len(audited.requests()) == 2
+    assert len(audited.requests()) == 5
 
 
 def test_a_body_that_fails_to_close_is_a_late_record(audited: Audited) -> None:

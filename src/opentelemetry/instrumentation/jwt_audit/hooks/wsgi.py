@@ -112,6 +112,8 @@ class _Boundary:
         self._audited = not pipeline.excludes(request.path)
         self._left = False
         self._broken = False
+        self._begun = False
+        """Whether some of the body has left, and with it the status: until then a server answers 500 for an error."""
         self._remaining: int | None = None
         """Bytes that the declared Content-Length still lacks; None where none was declared."""
 
@@ -156,6 +158,7 @@ class _Boundary:
 
     def whole_with(self, chunk: bytes) -> bool:
         """Whether the client has all it was promised once ``chunk`` has left."""
+        self._begun = self._begun or bool(chunk)
         if self._remaining is not None:
             self._remaining -= len(chunk)
         return self._remaining is not None and self._remaining <= 0
@@ -202,7 +205,7 @@ class _Boundary:
         note_error(request)  # again: Flask's span has the exception of a handled 500 only now
 
     def raised(self, error: BaseException) -> None:
-        """The app raised: a 500, unless the response had begun."""
+        """The app raised: a 500, unless some of the response has left (PEP 3333: the status waits for that)."""
         request = self._request
         if attr.EVENT_REQUEST in request.recorded:
             known = self._broken or request.error_type is not None
@@ -211,7 +214,7 @@ class _Boundary:
                 guarded("recording a failure", self._late)
             return
         request.error_type = error_name(error)
-        request.status = request.status or 500
+        request.status = request.status if self._begun else 500
         self._finish_anyway("failure")
 
     def _late(self) -> None:
