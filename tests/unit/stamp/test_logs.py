@@ -8,13 +8,14 @@ import io
 import logging
 import pickle
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
-from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry._logs import LogRecord, NoOpLoggerProvider, SeverityNumber, get_logger_provider
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 from opentelemetry.sdk._logs import LoggerProvider
@@ -112,14 +113,27 @@ def test_a_provider_whose_processors_cannot_be_reached_is_told_of_once(
         logs.install_processor(lambda: found[-1])
         made = boundary.new_request("http", "GET", "/", None)
         boundary.leave(made, boundary.enter(made, {}))
-    message = "records of the OpenTelemetry Logger API carry no identity with this SDK version"
-    assert caplog.messages == [message]
+    (message,) = caplog.messages
+    assert message.startswith("records of the OpenTelemetry Logger API carry no identity: the processors of its")
     logs.install_processor(lambda: found[-1])
     provider = LoggerProvider()
     found.append(provider)
     made = boundary.new_request("http", "GET", "/", None)
     boundary.leave(made, boundary.enter(made, {}))
     assert isinstance(provider._multi_log_record_processor._log_record_processors[0], logs.IdentityLogProcessor)
+
+
+@pytest.mark.parametrize("none", [get_logger_provider, NoOpLoggerProvider])
+def test_where_no_provider_is_set_up_nothing_is_missed(
+    audited: Audited, caplog: pytest.LogCaptureFixture, none: Callable[[], object]
+) -> None:
+    """The API makes no records then, so there is nothing to complain of."""
+    provider = none()
+    assert not isinstance(provider, LoggerProvider)
+    logs.install_processor(lambda: provider)
+    made = boundary.new_request("http", "GET", "/", None)
+    boundary.leave(made, boundary.enter(made, {}))
+    assert caplog.messages == []
 
 
 def test_tasks_and_threads_of_asyncio_know_who(audited: Audited, caplog: pytest.LogCaptureFixture) -> None:

@@ -60,10 +60,11 @@ def install_processor(find: Callable[[], Any]) -> None:
     """Put ours in front of the others of the logger provider that ``find`` gives: now, or at the first request.
 
     Behind the batch processor it would race with the export. That order has no public way (OpenTelemetry
-    SDK 1.39 to 1.45), so it is guarded.
+    SDK 1.39 to 1.45), so it is guarded. Where no provider is set up by then, its API makes no records.
     """
-    without = "records of the OpenTelemetry Logger API carry no identity with this SDK version"
-    put_into(find, _put_first, without=without, once="logs")
+    why = "the processors of its provider cannot be reached"
+    without = f"records of the OpenTelemetry Logger API carry no identity: {why}"
+    put_into(find, _put_first, without=without, once="logs", absent=_is_none)
 
 
 def _put_first(provider: Any) -> bool:
@@ -73,3 +74,8 @@ def _put_first(provider: Any) -> bool:
         return False
     multi._log_record_processors = (IdentityLogProcessor(), *present)
     return True
+
+
+def _is_none(provider: Any) -> bool:
+    """Whether this is what the API itself gives as long as nobody has set a provider up."""
+    return type(provider).__module__.startswith("opentelemetry._logs")

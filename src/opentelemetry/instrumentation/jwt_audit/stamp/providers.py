@@ -10,11 +10,22 @@ from jwt_audit.diagnostics import tell
 from ..hooks.boundary import at_first_request
 
 
-def put_into(find: Callable[[], Any], put: Callable[[Any], bool], *, without: str, once: str) -> None:
-    """``put`` into the provider that ``find`` gives; where it takes none then either, ``without`` is told."""
+def put_into(
+    find: Callable[[], Any],
+    put: Callable[[Any], bool],
+    *,
+    without: str,
+    once: str,
+    absent: Callable[[Any], bool] = lambda _: False,
+) -> None:
+    """``put`` into the provider that ``find`` gives; where it takes none then either, ``without`` is told.
+
+    ``absent`` says of a provider that it stands for none: nothing is told of what nobody has set up.
+    """
 
     def again() -> None:
-        if not put(find()):
+        provider = find()
+        if not absent(provider) and not put(provider):
             tell(without, once=once)
 
     if not put(find()):
