@@ -1,11 +1,14 @@
 """Appends lines durably, many requests in one sync.
 
 Invariant: what was confirmed is on the disk. A line is confirmed after its file's fdatasync; what a
-crash leaves behind beyond that was never confirmed, and is cut off when the store opens again.
+crash leaves behind beyond that was never confirmed, and is cut off when the store opens again. A file
+that somebody moves away (log rotation) or removes is followed by a new one of its name; nothing is
+confirmed that went into a removed one.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -24,10 +27,25 @@ _Done = Callable[[OSError | None], None]
 class _File:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._open()
+        self._cut_torn_tail()
+
+    def _open(self) -> None:
+        self.fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.size = os.fstat(self.fd).st_size
         self._dirty = False
-        self._cut_torn_tail()
+
+    def _keep_name(self) -> None:
+        """Go on in a new file where this one no longer has its name."""
+        try:
+            if os.path.samestat(self.path.stat(), os.fstat(self.fd)):
+                return
+        except FileNotFoundError:
+            pass
+        before = self.fd
+        self._open()
+        os.close(before)
+        durable.sync_directory(self.path.parent)
 
     def _cut_torn_tail(self) -> None:
         """Cut what is no whole line of JSON at the end: a write that a crash interrupted, never confirmed."""
@@ -55,6 +73,7 @@ class _File:
 
     def append(self, data: bytes) -> None:
         """Write and sync. Raises OSError, and then nothing of it is left."""
+        self._keep_name()
         if self._dirty:
             self.cut_back(self.size)
         self._dirty = True
@@ -63,6 +82,8 @@ class _File:
             while view:
                 view = view[os.write(self.fd, view) :]
             os.fdatasync(self.fd)
+            if not os.fstat(self.fd).st_nlink:  # removed meanwhile
+                raise _gone()
         except OSError:
             self.cut_back(self.size)
             raise
@@ -73,6 +94,10 @@ class _File:
         os.ftruncate(self.fd, size)
         self.size = size
         self._dirty = False
+
+
+def _gone() -> OSError:
+    return OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def _is_json(line: bytes) -> bool:
@@ -90,6 +115,7 @@ class Store:
         """Open or make them. Raises SpoolError where that cannot be, or where another sink writes there."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._directory = directory
             lock = durable.Lock.take(directory / "lock")
             if lock is None:
                 raise SpoolError(f"another sink is writing to {directory}")
@@ -114,6 +140,12 @@ class Store:
             os.close(file.fd)
         self._lock.close()
 
+    def _look(self) -> None:
+        """Raises OSError where the directory, or its lock, was removed: another sink may write there by now."""
+        if not self._lock.named():
+            tell(f"{self._directory} was removed: nothing is stored until this is started again", once="removed")
+            raise _gone()
+
     def _run(self) -> None:
         closing = False
         while not closing:
@@ -128,6 +160,7 @@ class Store:
                 if not data:
                     continue
                 try:
+                    self._look()
                     file.append(data)
                 except OSError as error:
                     failures[name] = error

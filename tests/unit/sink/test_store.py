@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,54 @@ def test_what_could_not_be_cut_back_is_cut_before_the_next_line(
         assert write(store, {"a": b"22222\n"}) is not None
     assert write(store, {"a": b"3\n"}) is None
     assert (tmp_path / "out" / "a").read_bytes() == b"3\n"
+
+
+@pytest.mark.parametrize("taken", [lambda path: path.rename(path.with_name("a.1")), Path.unlink])
+def test_a_file_that_is_taken_away_is_followed_by_a_new_one(
+    store: Store, tmp_path: Path, taken: Callable[[Path], object]
+) -> None:
+    """Log rotation, or somebody who makes room: what is confirmed from then on is in a file of that name."""
+    assert write(store, {"a": b"1\n"}) is None
+    taken(tmp_path / "out" / "a")
+    assert write(store, {"a": b"2\n"}) is None
+    assert (tmp_path / "out" / "a").read_bytes() == b"2\n"
+    assert (tmp_path / "out" / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_went_into_a_removed_file_is_not_confirmed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removed between the look at its name and the sync."""
+    real = os.fdatasync
+
+    def sync(fd: int) -> None:
+        real(fd)
+        (tmp_path / "out" / "a").unlink()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", sync)
+        failure = write(store, {"a": b"1\n"})
+    assert failure is not None
+    assert failure.errno == errno.ENOENT
+    assert write(store, {"a": b"1\n"}) is None
+    assert (tmp_path / "out" / "a").read_bytes() == b"1\n"
+
+
+def test_a_directory_that_is_removed_takes_nothing_any_more(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where somebody makes it again: another sink may have its lock. It is told once what to do."""
+    shutil.rmtree(tmp_path / "out")
+    for _ in range(2):
+        failure = write(store, {"a": b"1\n"})
+        assert failure is not None
+        assert failure.errno == errno.ENOENT
+    other = Store(tmp_path / "out", NAMES)
+    assert write(store, {"a": b"1\n"}) is not None
+    assert write(other, {"a": b"2\n"}) is None
+    other.close()
+    assert (tmp_path / "out" / "a").read_bytes() == b"2\n"
+    assert caplog.messages == [f"{tmp_path / 'out'} was removed: nothing is stored until this is started again"]
 
 
 @pytest.mark.parametrize(
