@@ -78,12 +78,13 @@ class Recorder:
         self._lock = threading.Lock()
         self._tick = Tick(self._lock, self._present, place=str(spool.root), after=self._ticked, now=now)
         self._stream: LiveStream | None = None
+        self._ended: LiveStream | None = None
+        """The one that ended last."""
         self._left: list[StreamWriter] = []
         self._gone: list[str] = []
         self._open_again = 0.0
         """Monotonic seconds; until then a spool that failed is not tried again by every request."""
         self._closed = False
-        self._released = False
 
     @property
     def stream_id(self) -> str:
@@ -197,13 +198,13 @@ class Recorder:
         In the recorder's thread, or at once. One sync serves all who wait (group commit).
         """
         with self._lock:
-            stream = self._stream
             done = False
-            if stream is not None and receipt.stream_id == stream.position.stream_id:
-                done = receipt.number <= stream.synced
-                if not done and not self._closed:
-                    self._tick.wait(call)
-                    return
+            for stream in (self._stream, self._ended):
+                if stream is not None and receipt.stream_id == stream.position.stream_id:
+                    done = receipt.number <= stream.synced
+                    if not done and stream is self._stream and not self._closed:
+                        self._tick.wait(call)
+                        return
         call(done)
 
     def settle(self) -> None:
@@ -214,7 +215,7 @@ class Recorder:
         """The stream that a tick works on. Under the lock."""
         self._look()
         self._close_left()
-        return None if self._released else self._stream
+        return self._stream
 
     def _ticked(self, stream: LiveStream) -> None:
         self._room.watch(stream.writer.bytes)
@@ -224,26 +225,39 @@ class Recorder:
         while self._left:
             self._left.pop().close()
 
+    def end(self) -> None:
+        """End the stream: an ``audit.stream.end`` record, synced, and the head over it. Never raises.
+
+        What is appended afterwards begins another stream: nothing ever follows an end.
+        """
+        self._tick.finish(self._end)
+        self._on_tick()
+
+    def _end(self) -> LiveStream | None:
+        """Write the end, and leave the stream. Under the lock."""
+        self._look()
+        self._close_left()
+        stream = self._stream
+        if stream is None:
+            return None
+        try:
+            if self._losses.count:
+                self._tell_lost(stream, last_resort=True)
+            last = self._own(attr.EVENT_STREAM_END, {}, "audit stream ended", self._now())
+            self._write(stream, last, last_resort=True, end=True)
+        except (OSError, SpoolError, RecordError) as error:
+            tell(f"the audit stream could not be ended: {error}", once="end")
+        self._stream, self._ended = None, stream
+        return stream
+
     def close(self) -> None:
-        """End the stream: an ``audit.stream.end`` record, synced, and the head over it. Never raises."""
+        """`end`, and take nothing more. Never raises."""
         with self._lock:
             if self._closed:
                 return
-            try:
-                if self._stream is not None:
-                    if self._losses.count:
-                        self._tell_lost(self._stream, last_resort=True)
-                    last = self._own(attr.EVENT_STREAM_END, {}, "audit stream ended", self._now())
-                    self._write(self._stream, last, last_resort=True, end=True)
-            except (OSError, SpoolError, RecordError) as error:
-                tell(f"the audit stream could not be ended: {error}", once="end")
             self._closed = True
-        self.settle()
-        self._tick.stop(self._release)
-
-    def _release(self) -> None:
-        self._released = True
-        self.abandon()
+        self.end()
+        self._tick.stop()
 
     def abandon(self) -> None:
         """In a forked child: close what was inherited. The locks' state is unknown here, so none is taken."""

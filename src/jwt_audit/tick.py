@@ -90,12 +90,32 @@ class Tick:
         with self._ticking:
             self._once(force=True)
 
-    def stop(self, close: Callable[[], None]) -> None:
-        """End the thread; ``close`` is called when no tick is under way."""
+    def finish(self, end: Callable[[], LiveStream | None]) -> None:
+        """The last tick of the stream that ``end`` writes to its end and gives. Never raises.
+
+        The lock is held all the while: nothing may follow an end, and who waits has waited for this stream.
+        """
+        done = False
+        with self._ticking, self._lock:
+            waiting, self._waiting = self._waiting, []
+            stream = end()
+            if stream is not None:
+                try:
+                    sync = stream.writer.start_sync()
+                    done = sync is None or stream.writer.run_sync(sync)
+                    if done:
+                        stream.synced = stream.position.number
+                        stream.writer.append_head(heads.sign(stream.position, stream.signer, now=self._now()).line)
+                except OSError as error:
+                    self._failed(error)
+                stream.writer.close()
+        for call in waiting:
+            call(done)
+
+    def stop(self) -> None:
+        """End the thread."""
         self._stopped = True
         self.at_once()
-        with self._ticking:
-            close()
 
     def _run(self) -> None:
         while True:

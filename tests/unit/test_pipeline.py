@@ -177,12 +177,15 @@ def test_stopping_ends_the_stream_and_is_final(audited: Audited) -> None:
 
 
 def test_after_settling_it_goes_on(audited: Audited) -> None:
-    """A server's shutdown is not always the end of the process."""
+    """A server's shutdown ends the stream; it is not always the end of the process, and then another begins."""
     audited.pipeline.finish(request_of())
     audited.pipeline.settle()
     (heads,) = audited.spool.glob("streams/*/heads")
     assert heads.read_bytes().count(b"\n") == 1
+    assert audited.records()[-1].event_name == "audit.stream.end"
+    audited.pipeline.settle()
     audited.pipeline.finish(request_of())
+    assert len(list(audited.spool.glob("streams/*/heads"))) == 2
     assert len(audited.requests()) == 2
 
 

@@ -16,10 +16,14 @@ from jwt_audit import attributes as attr
 from jwt_audit.errors import RecordError, SpoolError
 from jwt_audit.evidence import canonical, heads
 from jwt_audit.evidence.chain import record_hash
+from jwt_audit.evidence.proof import Trust
 from jwt_audit.evidence.record import Record, system_record
 from jwt_audit.evidence.signing import Signer
+from jwt_audit.evidence.verdict import Verdict
+from jwt_audit.evidence.verify import judge
 from jwt_audit.losses import Losses
 from jwt_audit.recorder import Receipt, Recorder
+from jwt_audit.sources.spool import read_spool
 from jwt_audit.spool.segment import read
 from jwt_audit.spool.spool import Spool, streams
 
@@ -27,7 +31,8 @@ SIGNER = Signer.generate()
 
 
 def recorder(root: Path, **options: Any) -> Recorder:
-    return Recorder(Spool(root), signer=lambda: SIGNER, binding=lambda: {attr.STREAM_HOST: "here"}, **options)
+    binding = {attr.STREAM_HOST: "here", attr.STREAM_RESOURCE: "{}"}
+    return Recorder(Spool(root), signer=lambda: SIGNER, binding=lambda: dict(binding), **options)
 
 
 def record(body: str = "x") -> Record:
@@ -106,6 +111,48 @@ def test_heads_come_by_count_and_by_time(tmp_path: Path) -> None:
         made.append(record())
     made.settle()
     assert signed(tmp_path)[-1].head.number == 602
+    made.close()
+
+
+def test_what_comes_after_an_end_begins_another_stream(tmp_path: Path) -> None:
+    """Nothing follows an end, however many append meanwhile; each stream is signed to its end and names the one before.
+
+    Without a record there is nothing to end.
+    """
+    made = recorder(tmp_path)
+    made.end()
+    assert streams(tmp_path) == []
+    receipts: list[Receipt] = []
+    threads = [
+        threading.Thread(target=lambda: receipts.extend(made.append(record()) for _ in range(50))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        made.end()
+    made.append(record())
+    made.end()
+    made.close()
+    assert len(streams(tmp_path)) > 1
+    assert len({receipt.record_id for receipt in receipts}) == 200
+    pinned = Trust({SIGNER.public_key.key_id: SIGNER.public_key})
+    report = judge([read_spool(tmp_path, lambda _: None)], pinned, strict=True)
+    assert report.verdict is Verdict.VALID, report.form()
+    assert all(stream.ended and not stream.open_tail for stream in report.streams)
+    assert sum(stream.records - 2 for stream in report.streams) == 201
+
+
+def test_who_waits_while_a_stream_ends_is_answered(tmp_path: Path) -> None:
+    """Its record is synced with the end, whether it asked before or asks afterwards."""
+    made = recorder(tmp_path)
+    receipt = made.append(record())
+    told: list[bool] = []
+    made.on_durable(receipt, told.append)
+    made.end()
+    made.on_durable(receipt, told.append)
+    made.append(record())
+    made.on_durable(receipt, told.append)
+    assert told == [True, True, True]
     made.close()
 
 
@@ -305,7 +352,7 @@ def test_the_reserve_serves_the_last_resort_alone(tmp_path: Path) -> None:
 
 
 def test_a_spool_that_goes_between_two_ticks_ends_no_tick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Settling and closing raise nothing, wherever in them the directory disappears."""
+    """Ticks and the end raise nothing, wherever in them the directory disappears."""
     monkeypatch.setattr("jwt_audit.room._SURVEY_TICKS", 1)
     made = recorder(tmp_path / "s", on_tick=lambda: None)
     made.append(record())

@@ -136,9 +136,10 @@ class _Job:
         self._shipper.start()
         with watching(self._left, self._watch, whole=self._left()[0]):
             why = self._wait(marks)
+            mine = self._recorder.stream_id
             self._recorder.close()
             # Ended by now, so it is a stream like the others
-            own = [stream for stream in self._spool.streams() if stream.id == self._recorder.stream_id]
+            own = [stream for stream in self._spool.streams() if stream.id == mine]
             why = why or self._wait({stream.id: (stream, False, end(stream)) for stream in own})
         self._shipper.stop(_GRACE_SECONDS)
         set_aside = _lines(self._spool.root / "dead-letter") - refused

@@ -75,13 +75,14 @@ class Pipeline:
         self._open()
 
     def settle(self) -> None:
-        """Serving ends: sign the head and try for a moment to deliver. Never raises.
+        """Serving ends: end the stream and try for a moment to deliver. Never raises.
 
-        The process may be killed right after, without atexit (uvicorn does so at SIGTERM).
+        The process may be killed right after, without atexit (uvicorn does so at SIGTERM). If it goes
+        on, what it records begins another stream.
         """
         recorder, shipper = self._recorder, self._shipper
         if recorder is not None:
-            recorder.settle()
+            recorder.end()
         if shipper is not None:
             with self._lock:
                 self._shipper = None
