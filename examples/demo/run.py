@@ -121,7 +121,8 @@ def rows(path: Path, signal_name: str) -> list[tuple[str, dict[str, Any], dict[s
     return found
 
 
-def verify(path: Path) -> int:
+def verify(what: str, path: Path) -> int:
+    console.print(f"[bold]{what}[/]")
     said = subprocess.run([BIN / "jwt-audit", "verify", path], capture_output=True, text=True, check=False)
     console.print(said.stdout.replace(str(path.parent), "…") + said.stderr, markup=False, highlight=False)
     return said.returncode
@@ -243,13 +244,16 @@ def tell(work: Path, sent: Counter[str]) -> int:
                 same = same and found.get("enduser.id") == "alice"
 
     console.rule("the proof")
-    intact = [verify(work / "spool"), verify(work / "sink")]
+    intact = [
+        verify("$ jwt-audit verify spool      what the apps' processes keep on their disk", work / "spool"),
+        verify("$ jwt-audit verify sink       what the receiver holds", work / "sink"),
+    ]
     console.rule("one byte is changed in a copy: alice becomes blice")
     copy = work / "copy"
     shutil.copytree(work / "sink", copy)
     text = (copy / "audit.jsonl").read_bytes()
     (copy / "audit.jsonl").write_bytes(text.replace(b'"alice"', b'"blice"', 1))
-    tampered = verify(copy)
+    tampered = verify("$ jwt-audit verify copy       what the receiver holds, with that byte changed", copy)
 
     seen = Counter(found["jwt.status"] for _, found, _ in audit)
     ids = {found["audit.record.id"] for _, found, _ in audit}

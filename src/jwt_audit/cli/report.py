@@ -30,8 +30,9 @@ def lines(report: Report) -> Iterator[str]:
         yield "Streams:"
         # Those that are not valid first: they are why someone reads this
         order = sorted(report.streams, key=lambda stream: stream.verdict is Verdict.VALID)
+        several = len(_copies(report)) > 1
         for stream in order[:_SHOWN_STREAMS]:
-            yield from _stream(stream)
+            yield from _stream(stream, copy=f" in {stream.source}" if several else "")
         if len(order) > _SHOWN_STREAMS:
             yield f"  and {len(order) - _SHOWN_STREAMS} more; --json lists them"
         yield ""
@@ -40,7 +41,9 @@ def lines(report: Report) -> Iterator[str]:
 
 def _summary(report: Report, problems: list[Finding]) -> str:
     records = sum(stream.records for stream in report.streams)
-    read = f"{counted(records, 'record')} in {counted(len(report.streams), 'stream')}"
+    streams, copies = len({stream.stream for stream in report.streams}), len(_copies(report))
+    read = f"{counted(records, 'record')} in {counted(streams, 'stream')}"
+    read += f" of {copies} copies" if copies > 1 else ""
     if report.verdict is Verdict.VALID:
         tail = sum(stream.open_tail for stream in report.streams)
         proved = (
@@ -63,8 +66,12 @@ def _finding(finding: Finding) -> Iterator[str]:
         yield f"    in {finding.place.source}{where}"
 
 
-def _stream(stream: StreamReport) -> Iterator[str]:
-    yield f"  {_word(stream.verdict)} {stream.stream}"
+def _copies(report: Report) -> set[str]:
+    return {stream.source for stream in report.streams}
+
+
+def _stream(stream: StreamReport, copy: str) -> Iterator[str]:
+    yield f"  {_word(stream.verdict)} {stream.stream}{copy}"
     if not stream.records:
         yield "    no record"
         return

@@ -7,11 +7,13 @@ character of it, nor one that turns the direction of writing, reaches a terminal
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import orjson
+from rich.cells import cell_len, set_cell_size
 
 from .. import attributes as attr
 from ..attributes import text
@@ -139,6 +141,19 @@ def _iso(time: int, precision: str) -> str:
     return moment.isoformat(timespec=precision) + "Z"
 
 
+def _cells(shown: Row) -> list[str]:
+    where = shown.route or shown.path or ""
+    what = f"{shown.method} {where}" if shown.method else shown.event
+    if shown.event in _EACH_REQUEST:
+        what += f" ({shown.event.rpartition('.')[2]})"
+    token = shown.token or ""
+    if shown.error and shown.error != token:
+        token += f": {shown.error}"
+    status = shown.outcome if shown.status is None else str(shown.status)
+    cells = [_iso(shown.time, "milliseconds"), shown.shown_user, shown.shown_session, shown.action, what]
+    return [text(cell, 4096) for cell in (*cells, status, token)]
+
+
 class Table:
     """Lines of equal columns. With ``width`` (a terminal's) what is too long is cut, without it nothing is."""
 
@@ -151,22 +166,21 @@ class Table:
             widths[_ROUTE] = max(_NARROWEST, width - fixed)
         self._widths = widths
 
+    def fit(self, rows: Iterable[Row]) -> None:
+        """Widen the columns of one that cuts nothing, so that these stand below each other."""
+        if not self._cut:
+            for one in rows:
+                self._widths = [
+                    max(width, cell_len(cell)) for width, cell in zip(self._widths, _cells(one), strict=True)
+                ]
+
     def header(self) -> str:
         """The names of the columns."""
         return self._line([name.upper() for name in _COLUMNS])
 
     def line(self, shown: Row) -> str:
         """One record; what came with a request is escaped."""
-        where = shown.route or shown.path or ""
-        what = f"{shown.method} {where}" if shown.method else shown.event
-        if shown.event in _EACH_REQUEST:
-            what += f" ({shown.event.rpartition('.')[2]})"
-        token = shown.token or ""
-        if shown.error and shown.error != token:
-            token += f": {shown.error}"
-        status = shown.outcome if shown.status is None else str(shown.status)
-        cells = [_iso(shown.time, "milliseconds"), shown.shown_user, shown.shown_session, shown.action, what]
-        line = self._line([text(cell, 4096) for cell in (*cells, status, token)])
+        line = self._line(_cells(shown))
         return f"\x1b[{self._style(shown)}m{line}\x1b[0m" if self._colour and self._style(shown) else line
 
     @staticmethod
@@ -179,8 +193,6 @@ class Table:
         return "2" if shown.event.startswith("audit.") else ""
 
     def _line(self, cells: list[str]) -> str:
-        from rich.cells import cell_len, set_cell_size
-
         sized = []
         for cell, width in zip(cells, self._widths, strict=True):
             length = cell_len(cell)

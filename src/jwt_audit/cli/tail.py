@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from itertools import chain, islice
 from pathlib import Path
 
 import click
@@ -26,6 +27,8 @@ from .rows import TOKEN_WORDS, Row, Table, as_json, is_shown, row
 _POLL_SECONDS = 0.3
 _WINDOW = 20_000
 """Rows within which what is there already is put into the order of time; more are not held in memory."""
+_FITTED = 200
+"""Rows that say how wide the columns have to be, where no terminal does."""
 _STDIN = Path("-")
 
 Source = GrowingSpool | GrowingFile
@@ -102,12 +105,18 @@ def tail(
 
     with source if isinstance(source, GrowingFile) else nullcontext():
         try:
+            piped = isinstance(source, GivenLines)
+            rows: Iterable[Row] = new() if piped else _in_order(new())
+            rows = rows if lines is None else deque(rows, maxlen=lines)
             if table is not None:
                 click.echo("jwt-audit: as it is written, not verified; jwt-audit verify proves it", err=True)
+                if not piped:  # all of it is there, while a pipe would have to be waited for
+                    first = list(islice(rows := iter(rows), _FITTED))
+                    table.fit(first)
+                    rows = chain(first, rows)
                 out.write(table.header().encode("utf-8") + b"\n")
-            piped = isinstance(source, GivenLines)
-            rows = new() if piped else _in_order(new())
-            write(rows if lines is None else deque(rows, maxlen=lines), at_once=piped)
+                out.flush()
+            write(rows, at_once=piped)
             while follow and not piped and _reader_waits():
                 write(sorted(new(), key=lambda one: one.time))
         except BrokenPipeError:

@@ -76,6 +76,18 @@ def test_a_verified_request() -> None:
     ]
 
 
+def test_columns_stand_below_each_other_where_nothing_is_cut() -> None:
+    """Whatever the length of a session's or a person's id: the header too has the widths of the rows."""
+    rows = [row(seen(session__id="s" * length, enduser__id="e" * length)) for length in (3, 36)]
+    table = Table(width=None, colour=False)
+    table.fit(rows)
+    lines = [table.header(), *map(table.line, rows)]
+    assert len({line.index(word) for line, word in zip(lines, ("ACTION", "READ", "READ"), strict=True)}) == 1
+    terminal = Table(width=120, colour=False)
+    terminal.fit(rows)
+    assert len(terminal.line(rows[1])) <= 120
+
+
 @pytest.mark.parametrize(
     "status", ["expired", "not_yet_valid", "invalid", "unverified", "absent", "VERIFIED", "", None]
 )

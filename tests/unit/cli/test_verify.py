@@ -39,6 +39,14 @@ def test_good_input_says_what_is_proved_and_by_whose_key() -> None:
     assert "--key FILE" in run(VALID).output
 
 
+def test_several_copies_are_told_apart() -> None:
+    """A stream is counted once, and each line says whose copy it is."""
+    lines = run(DATA / "spool-valid/spool", VALID).output.splitlines()
+    assert lines[0] == "valid: 18 records in 2 streams of 2 copies, all under signed heads"
+    shown = [line.partition(" in ")[2] for line in lines if line.startswith("  valid ")]
+    assert sorted(shown) == sorted([str(VALID), *[str(DATA / "spool-valid/spool")] * 2])
+
+
 def test_an_open_tail_is_said_in_the_first_line() -> None:
     """An auditor who reads one line must not miss it."""
     said = run(DATA / "spool-killed/spool")
