@@ -42,9 +42,12 @@ def text(value: Any) -> str:
 
 
 def names(value: Any) -> tuple[str, ...]:
-    """The items of a list, or of a text with commas."""
+    """The items of a list, or of a text with commas; a text that is there names at least one."""
     items = value.split(",") if isinstance(value, str) else [text(item) for item in value]
-    return tuple(item.strip() for item in items if item.strip())
+    found = tuple(item.strip() for item in items if item.strip())
+    if not found and isinstance(value, str) and value:
+        raise WrongValueError("the list has nothing in it", "write name,name or leave the variable out")
+    return found
 
 
 def path(value: Any) -> Path:
@@ -85,9 +88,10 @@ def one_of(*words: str) -> Callable[[Any], str]:
     """A parser that takes these words alone."""
 
     def parse(value: Any) -> str:
-        if value not in words:
-            raise WrongValueError(f"{str(value)[:20]!r} is not a choice", f"use one of {', '.join(words)}")
-        return str(value)
+        word = str(value).strip().lower()
+        if word not in words:
+            raise WrongValueError(f"{word[:20]!r} is not a choice", f"use one of {', '.join(words)}")
+        return word
 
     return parse
 
@@ -111,13 +115,13 @@ def algorithms(value: Any) -> tuple[str, ...]:
 def jwks(value: Any) -> str:
     """The URL of a key set, or the path of a file that is there."""
     source = text(value)
-    return http_url(source) if "://" in source else str(existing_file(source))
+    return http_url(source, _JWKS) if "://" in source else str(existing_file(source))
 
 
 def discovery(value: Any) -> str | None:
     """``true`` for the issuer's own metadata, a URL for metadata elsewhere; None for false."""
     if isinstance(value, str) and "://" in value:
-        return http_url(value)
+        return http_url(value, _METADATA)
     return "true" if flag(value) else None
 
 
@@ -140,7 +144,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"  # any other name, 127.0.0.1.example.com among them, may lead anywhere
 
 
-def http_url(value: Any) -> str:
+_JWKS = "https://login.example.com/jwks.json"
+_METADATA = "https://login.example.com/.well-known/openid-configuration"
+
+
+def http_url(value: Any, example: str = "http://127.0.0.1:4318/v1/audit") -> str:
     """``value`` as an absolute http(s) URL without user, password or fragment."""
     url = text(value)
     try:
@@ -150,7 +158,7 @@ def http_url(value: Any) -> str:
         usable = False
     if not usable:
         shown = url.partition("?")[0].rpartition("@")[2][:80]  # neither a password nor a token
-        raise WrongValueError(f"{shown!r} is no URL", "give one such as http://127.0.0.1:4318/v1/audit")
+        raise WrongValueError(f"{shown!r} is no URL", f"give one such as {example}")
     if parts.username or parts.password:
         raise WrongValueError("a URL with credentials in it would be logged", "put them into HEADERS")
     return url
@@ -265,18 +273,22 @@ def flag(value: Any) -> bool:
     return word in ("true", "1")
 
 
-def _scaled(units: Mapping[str, int], example: str) -> Callable[[Any], int]:
+def _scaled(units: Mapping[str, int], example: str, *, least: int = 0) -> Callable[[Any], int]:
     def parse(value: Any) -> int:
         match = re.fullmatch(r"([0-9]{1,15})\s*([A-Za-z]*)", str(value).strip())
         if not match or match[2] not in units:
             raise WrongValueError(f"{str(value)[:20]!r} is no quantity", f"write a number such as {example}")
-        return int(match[1]) * units[match[2]]
+        found = int(match[1]) * units[match[2]]
+        if found < least:
+            raise WrongValueError(f"{str(value)[:20]!r} is too little", f"write a number such as {example}")
+        return found
 
     return parse
 
 
 seconds = _scaled({"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}, "7d, 12h or 90s")
-size = _scaled({"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "512MiB or 2GiB")
+size = _scaled({"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "512MiB or 2GiB", least=2**12)
+"""Bytes that can hold a record: less is a unit forgotten."""
 
 
 def timeout(value: Any) -> float:

@@ -82,6 +82,8 @@ STACKS = {
     # Further servers, and layers inside of layers
     "raw-gunicorn-asgi": raw("orders", (*GUNICORN, "-k", "asgi")),
     "raw-gunicorn-uvicorn": raw("orders", (*GUNICORN, "-k", "uvicorn.workers.UvicornWorker"), client=FORWARDED),
+    "raw-gunicorn-gevent": raw("wsgi", (*GUNICORN, "-k", "gevent")),
+    "raw-uvicorn-wsgi": raw("wsgi", **proxied("--interface", "wsgi")),
     "raw-granian-asgi": raw("orders", (*GRANIAN, "--interface", "asgi")),
     "raw-granian-wsgi": raw("wsgi", (*GRANIAN, "--interface", "wsgi")),
     "raw-hypercorn-asgi": raw("orders", ("hypercorn", "{app}", "-b", "127.0.0.1:{port}")),

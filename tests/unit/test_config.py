@@ -46,7 +46,10 @@ def test_without_settings_there_are_defaults_and_no_complaint() -> None:
         ("CLAIMS", "x=jwt.status"),
         ("EXCLUDED_PATHS", "health"),
         ("EXCLUDED_PATHS", "/a*b"),
+        ("AUDIENCE", ","),
+        ("SUBJECT_CLAIM", " , "),
         ("SPOOL_LIMIT", "1 potato"),
+        ("SPOOL_LIMIT", "10"),
         ("RETENTION", "-1"),
         ("RETENTION", "٣d"),
         ("ENDPOINT", "collector"),
@@ -80,6 +83,19 @@ def test_a_wrong_token_setting_verifies_nothing(name: str) -> None:
     settings, problems = load(env(**{name: "???"}))
     assert not settings.token_settings_ok
     assert "no token is verified" in str(problems[0])
+
+
+def test_a_word_is_taken_as_people_write_it() -> None:
+    """An env file leaves a blank behind, and closed must not become open by it."""
+    settings, problems = load(env(FAIL_MODE=" Closed ", DURABILITY="DISK"))
+    assert (settings.fail_mode, settings.durability, problems) == ("closed", "disk", [])
+
+
+@pytest.mark.parametrize(("name", "right"), [("JWKS", "jwks"), ("DISCOVERY", "well-known"), ("ENDPOINT", "/v1/audit")])
+def test_a_wrong_url_is_answered_with_one_of_its_kind(name: str, right: str) -> None:
+    """Not with a receiver's where keys are meant."""
+    _, problems = load(env(**{name: "ftp://there"}))
+    assert right in str(problems[0])
 
 
 SECRET = "c2VjcmV0/vZ+w=canary"

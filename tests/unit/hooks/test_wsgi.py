@@ -365,11 +365,14 @@ def test_an_environ_that_lacks_something_is_served_and_recorded(audited: Audited
 
 
 def test_excluded_paths_leave_no_record(tmp_path: Path) -> None:
-    """Those below a prefix, with the part of the path that a mount has taken."""
+    """Those below a prefix, with the part of the path that a mount has taken; none that climbs out of it."""
     with auditing(tmp_path, excluded_paths=["/static/*"]) as audited:
         Server(audited).serve(answers([b"x"]), environ_of("/app.js", SCRIPT_NAME="/static"))
         Server(audited).serve(answers([b"x"]), environ_of("/static"))
-        assert [one["url.path"] for one in audited.requests()] == ["/static"]
+        climbing = ["/static/../orders", "/static/a/.."]
+        for path in (*climbing, "/static/..a", "/static/a..", "/static/./a"):
+            Server(audited).serve(answers([b"x"]), environ_of(path))
+        assert [one["url.path"] for one in audited.requests()] == ["/static", *climbing]
 
 
 def test_closed_calls_no_app_that_it_cannot_record(tmp_path: Path) -> None:

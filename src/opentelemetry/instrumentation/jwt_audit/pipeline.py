@@ -113,8 +113,11 @@ class Pipeline:
     # Records
 
     def excludes(self, path: str) -> bool:
-        """Whether a path is excluded from audit: an exact path, or below a ``/*`` prefix."""
-        return path in self._exact or path.startswith(self._prefixes)
+        """Whether a path is excluded from audit: an exact path, or below a ``/*`` prefix.
+
+        One that climbs by ``..`` is below none: whoever sends it could be served from elsewhere.
+        """
+        return path in self._exact or (path.startswith(self._prefixes) and "/../" not in f"{path}/")
 
     def admit(self, request: Request) -> bool:
         """With FAIL_MODE=closed, the first-stage record before the app runs; False: answer 503."""
