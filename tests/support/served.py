@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -103,7 +104,9 @@ class Served:
         line = [str(BIN / line[0]), *line[1:]]
         with (self.root / f"{name}.log").open("wb") as log:
             self.processes.append(
-                subprocess.Popen(line, cwd=cwd, env=kept | environment, stdout=log, stderr=subprocess.STDOUT)
+                subprocess.Popen(
+                    line, cwd=cwd, env=kept | environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                )
             )
 
     def _up(self, where: int | Path) -> None:
@@ -198,10 +201,10 @@ class Served:
             process.wait(SECONDS)
 
     def kill(self) -> None:
-        """End whatever still runs."""
+        """End whatever still runs, and the workers of each: they would outlive it."""
         for process in self.processes:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
 
 
