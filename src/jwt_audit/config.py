@@ -22,7 +22,8 @@ from . import values
 from .errors import ConfigError, KeySourceError
 from .issuer_file import read_issuers
 from .issuer_table import VARIABLES, IssuerTable, discovery_url
-from .privacy import MIN_KEY, OPEN, Policy, Privacy, Pseudonyms, key_in
+from .privacy import MIN_KEY, OPEN, Policy, Privacy
+from .pseudonym_key import read_key
 from .values import PREFIX, WrongValueError
 
 
@@ -236,7 +237,7 @@ def _private(config: Config, problems: list[ConfigError]) -> Config:
     wanted = Policy.PSEUDONYM in policies or config.token_fingerprint
     try:
         if config.pseudonym_key_file is not None:
-            pseudonyms = Pseudonyms(key_in(config.pseudonym_key_file.read_bytes()))
+            pseudonyms = read_key(config.pseudonym_key_file)
         elif wanted:
             raise KeySourceError("is not set, and pseudonyms and fingerprints need a key")
     except (OSError, KeySourceError) as error:

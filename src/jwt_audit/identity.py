@@ -110,6 +110,7 @@ class Identity:
         """This identity, shown by these policies; ``token`` is what the fingerprint, if asked for, is of."""
         if privacy is OPEN:
             return self
+        privacy = privacy.now()
         fingerprint = self.fingerprint
         if privacy.fingerprint and privacy.pseudonyms is not None and token is not None:
             fingerprint = privacy.pseudonyms.fingerprint(token)

@@ -9,8 +9,8 @@ that a pseudonym is in, so that keys can change.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from hashlib import sha256
 from typing import Literal
@@ -21,6 +21,8 @@ from .errors import KeySourceError
 
 MIN_KEY = 32
 """Bytes of the shortest key."""
+MAX_KEY = 4096
+"""Bytes of the longest key: a file that is longer is something else."""
 
 _NOT_PERSONAL = frozenset((attr.USER_ROLES, "enduser.role", "enduser.scope"))
 
@@ -41,6 +43,8 @@ class Pseudonyms:
     def __init__(self, key: bytes) -> None:
         if len(key) < MIN_KEY:
             raise KeySourceError(f"holds {len(key)} bytes where at least {MIN_KEY} are needed")
+        if len(key) > MAX_KEY:
+            raise KeySourceError(f"holds more than {MAX_KEY} bytes, which is no key")
         self._key = key
         self.key_id = self._hmac("key id")[:16]
         """What this key is called: nothing by which the key could be found."""
@@ -64,13 +68,20 @@ def key_in(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Privacy:
-    """The policy of each signal. ``pseudonyms`` is there wherever one of them, or ``fingerprint``, needs it."""
+    """The policy of each signal. ``pseudonyms`` is there wherever one of them, or ``fingerprint``, needs it; ``live``
+    gives those of now, where their key may change.
+    """
 
     spans: Policy = Policy.RAW
     logs: Policy = Policy.RAW
     audit: Policy = Policy.RAW
     pseudonyms: Pseudonyms | None = field(default=None, repr=False)
     fingerprint: bool = False
+    live: Callable[[], Pseudonyms] | None = field(default=None, repr=False, compare=False)
+
+    def now(self) -> Privacy:
+        """The same policies, with the key of now for good: all that is shown of one token is under one key."""
+        return self if self.live is None else replace(self, pseudonyms=self.live(), live=None)
 
     def shown(self, policy: Policy, kind: Kind, issuer: str | None, value: str | None) -> str | None:
         """What a signal of this policy shows in place of ``value``; None: nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -14,10 +15,13 @@ from jwt_audit.config import Config
 from jwt_audit.diagnostics import tell
 from jwt_audit.identity import Identity
 from jwt_audit.observation import Observation
+from jwt_audit.privacy import Privacy
+from jwt_audit.pseudonym_key import KeyFile
 from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
+from jwt_audit.values import PREFIX
 
 from .identifier import Identifier
 
@@ -38,7 +42,7 @@ def identifier(config: Config, suppress: Suppress) -> Identifier:
     if issuers is None:
         app = Observation(_app_tokens(config).judge, sources) if config.token_settings_ok else None
         return Identifier(sources, None, app)
-    verifier = TokenVerifier(issuers, now=time.time, privacy=config.privacy)
+    verifier = TokenVerifier(issuers, now=time.time, privacy=_privacy(config))
 
     def chosen(seen: Verification) -> Identity | None:
         """Our verdict on a token that the app has accepted, where the request shows us none or several."""
@@ -65,8 +69,17 @@ def _app_tokens(config: Config) -> AppTokens:
         audience=config.audience,
         algorithms=config.algorithms,
         typ=config.typ,
-        privacy=config.privacy,
+        privacy=_privacy(config),
     )
+
+
+def _privacy(config: Config) -> Privacy:
+    """What is shown of people, under whatever key is in the file by then."""
+    path, first = config.pseudonym_key_file, config.privacy.pseudonyms
+    if path is None or first is None:
+        return config.privacy
+    live = KeyFile(path, first, lambda message: tell(f"{PREFIX}PSEUDONYM_KEY_FILE: {message}"))
+    return replace(config.privacy, live=live)
 
 
 def resource() -> str:
