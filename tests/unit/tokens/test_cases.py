@@ -31,7 +31,7 @@ CASES = {
     case["id"]: case for case in json.loads((Path(__file__).parents[2] / "vectors" / "cases.json").read_text("utf-8"))
 }
 ELSEWHERE = {
-    "C27": "servers: what reaches us of long headers",
+    "C27": "servers, and what reaches us of long headers: tests/integration/test_long_tokens.py",
     "C28": "privacy at DEBUG, over all outputs: test_nothing_of_a_token_is_told, tests/integration",
 }
 """Cases of these areas that other tests show."""
