@@ -88,7 +88,7 @@ class AppTokens:
     def judge(self, seen: Verification) -> Identity | None:
         """Who the caller is after this, or why that is not proved; None where it says nothing. Raises nothing."""
         now = self._now()
-        confused = any(map(_is_key, _secrets(seen.keys)))
+        confused = any(not secret or _is_key(secret) for secret in _secrets(seen.keys))
         digest = sha256(seen.token.encode("utf-8", "replace") + (b"!" if confused else b"")).digest()
         if seen.signed and seen.reason is None:
             found = self._kept.get(digest)
@@ -115,7 +115,7 @@ class AppTokens:
     def _examined(self, jws: Jws, reason: Reason | None, confused: bool, now: float) -> tuple[Identity, float]:
         if jws.algorithm not in self._algorithms:  # "none" is in no list
             raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED)
-        if confused and jws.algorithm in SYMMETRIC:  # anybody has the public key, and could have signed with it
+        if confused and jws.algorithm in SYMMETRIC:  # anybody has the public key, or nothing, to sign with
             raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED)
         if reason not in (None, Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.MALFORMED):
             raise TokenRefusedError(reason)
@@ -160,6 +160,8 @@ def _secrets(keys: Iterable[object], depth: int = 4) -> Iterator[bytes]:
             # A JWK says itself what it is; other mappings lead from names to keys or are sets of them.
             if "kty" not in key:
                 yield from _secrets(key.values(), depth - 1)
+            elif key["kty"] == "oct":
+                yield str(key.get("k", "")).encode("utf-8", "replace")
         elif depth and isinstance(key, (list, tuple, set, frozenset)):
             yield from _secrets(key, depth - 1)
         elif depth and key is not None:

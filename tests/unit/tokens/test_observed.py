@@ -136,6 +136,13 @@ def test_a_public_key_is_no_shared_secret(public: Any) -> None:
     assert verdict(judged(CONFUSED, keys=({"kty": "oct", "k": base64.b64encode(SECRET).decode()},))) == "u1001"
 
 
+def test_an_empty_secret_is_everybodys() -> None:
+    """However it is wrapped, beside others too: it cannot be told which of them it was."""
+    for key in (*nested_keys(""), *nested_keys(b""), [SECRET, ""], {"kty": "oct", "k": ""}):
+        assert verdict(judged(CONFUSED, keys=(key,))) is Reason.ALGORITHM_NOT_ALLOWED
+        assert verdict(judged(GOOD, keys=(key,))) == "u1001"
+
+
 def test_a_known_token_is_judged_by_each_key_and_each_time_anew() -> None:
     """What is kept of a token answers neither for a public key used as a secret nor past the token's end."""
     now = NOW

@@ -135,6 +135,24 @@ def test_shape_inspected_by_a_process(name: str, tmp_path: Path) -> None:
     check(shape, found["attributes"], (found["actor"]["id"], found["actor"]["type"]))
 
 
+def test_a_person_under_another_name(tmp_path: Path) -> None:
+    """PingFederate names people by a claim of the operator's: once the table says which, the actor is that person."""
+    shape = SHAPES["stress-pingfederate-no-iss"]
+    keys = issuer_of(shape, tmp_path).replace('subject = "sub"', 'subject = ["sub", "Username"]')
+    (tmp_path / "issuers.toml").write_text(keys)
+    config, problems = load({f"{PREFIX}ISSUERS_FILE": str(tmp_path / "issuers.toml")})
+    assert problems == []
+    issuers = make_issuers(config.issuers, KeyRing(tell=lambda *_, **__: None), lambda *_, **__: None)
+    assert issuers is not None
+    verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
+    try:
+        assert verifier.wait_ready(60)
+        identity = verifier.verify(token_of(shape))
+    finally:
+        verifier.close()
+    assert (identity.actor_id, identity.actor.value, identity.client) == ("u1001", "user", "ping-client")
+
+
 def test_nothing_is_left_out_in_silence() -> None:
     """What is to be decided is decided, and every refusal is a shape."""
     undecided = {name for name, shape in SHAPES.items() if shape["outcome"] in ("decide", "policy")}

@@ -27,7 +27,7 @@ from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline
 from support.audited import observing
-from support.issuer import SECRET, b64, claims, jwks, jwks_server, signing_key
+from support.issuer import SECRET, SigningKey, b64, claims, jwks, jwks_server, signing_key
 
 with warnings.catch_warnings():
     import authlib.deprecate  # noqa: F401  it sets a filter of its own
@@ -320,6 +320,19 @@ def test_pyjwt_takes_a_numeric_subject_where_it_is_told_to() -> None:
 def test_pyjwt_with_a_public_key_as_secret() -> None:
     """PyJWT refuses it itself, and so does the rule."""
     found = bearer(lambda token: jwt.decode(token, PEM, ["HS256", "RS256"]), HS.sign(live()))
+    assert verdict(found) is R.ALGORITHM_NOT_ALLOWED
+
+
+@pytest.mark.parametrize("key", ["", b"", {"kty": "oct", "k": ""}])
+def test_an_empty_secret_proves_nothing(key: Any) -> None:
+    """As of a variable that is not set: python-jose takes it, and so does whoever signs with it."""
+    accepted: list[Any] = []
+
+    def app(token: str) -> None:
+        accepted.append(python_jose.decode(token, key, algorithms=["HS256"]))
+
+    found = bearer(app, SigningKey(b"", "HS256").sign(live(sub="ceo")))
+    assert [claimed["sub"] for claimed in accepted] == ["ceo"]
     assert verdict(found) is R.ALGORITHM_NOT_ALLOWED
 
 
