@@ -184,6 +184,7 @@ class Recorder:
         self._stream = stream
         self._open_again = 0.0
         self._tick.start()
+        self._tick.at_once()  # a process that is killed in its first second leaves a stream that is proved to begin
         return stream
 
     def _tell_lost(self, stream: LiveStream, last_resort: bool) -> None:

@@ -109,6 +109,7 @@ class Tick:
                 except OSError as error:
                     self._failed(error)
                 stream.writer.close()
+                self._next_head = 0.0  # the next one is signed from its beginning on
         for call in waiting:
             call(done)
 

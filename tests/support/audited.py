@@ -22,7 +22,7 @@ from jwt_audit import diagnostics
 from jwt_audit.config import load
 from jwt_audit.context import current_request, in_flight
 from jwt_audit.errors import SpoolError
-from jwt_audit.evidence import canonical
+from jwt_audit.evidence import canonical, heads
 from jwt_audit.evidence.record import Record
 from jwt_audit.identity import Identity, Status
 from jwt_audit.spool.segment import read
@@ -127,3 +127,9 @@ def observing(root: Path, **settings: Any) -> Iterator[Pipeline]:
         boundary.install(None)
         made.stop()
     assert in_flight == set()
+
+
+def last_head(spool: Path) -> int:
+    """Up to which record the only stream of a spool is signed."""
+    (stream,) = streams(spool)
+    return heads.parse_line(stream.heads.read_bytes().splitlines(keepends=True)[-1]).head.number

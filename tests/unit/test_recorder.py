@@ -114,6 +114,20 @@ def test_heads_come_by_count_and_by_time(tmp_path: Path) -> None:
     made.close()
 
 
+def test_a_stream_is_signed_from_its_beginning_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in its first second, a process leaves an open tail, not a stream that nothing proves; the next one too."""
+    monkeypatch.setattr("jwt_audit.tick.TICK_SECONDS", 3600.0)
+    ticked = threading.Event()
+    made = recorder(tmp_path, on_tick=ticked.set)
+    for _ in range(2):
+        ticked.clear()
+        made.append(record())
+        assert ticked.wait(10)
+        assert signed(tmp_path)[-1].head.number >= 1
+        made.end()
+    made.close()
+
+
 def test_what_comes_after_an_end_begins_another_stream(tmp_path: Path) -> None:
     """Nothing follows an end, however many append meanwhile; each stream is signed to its end and names the one before.
 
