@@ -274,3 +274,6 @@ def test_each_request_is_its_own(name: str, tmp_path: Path) -> None:
 
     assert CANARY.encode() in everything
     assert b"eyJhbGciOi" not in everything, "the beginning of every token here"
+    for wanted in everyone.values():
+        for part in (wanted.token or "").split(".")[1:]:
+            assert not part or part.encode() not in everything, "claims or signature"
