@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from typing import TYPE_CHECKING
 
 from . import attributes as attr
 from .attributes import Value
-from .evidence.signing import Signer
 from .spool.spool import Spool, Stream
 from .stream_ends import last_head
+
+if TYPE_CHECKING:
+    from .evidence.signing import Signer
 
 KNOWN_STREAMS = 64
 """How many other streams of the spool a stream's first record names."""

@@ -314,3 +314,15 @@ def test_the_command_loads_no_opentelemetry_and_no_web_framework() -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert shown.stderr == ""
     assert shown.stdout == "[]\n"
+
+
+def test_a_process_without_keys_of_ours_loads_no_cryptography(tmp_path: Path) -> None:
+    """Every Python process of a container is instrumented, pip and shells too: what signs and verifies comes later."""
+    script = f"""
+import sys
+from opentelemetry.instrumentation.jwt_audit import JWTAuditInstrumentor
+JWTAuditInstrumentor().instrument(spool={str(tmp_path / "spool")!r})
+print(*sorted(name for name in ("cryptography", "jwt", "urllib3", "click") if name in sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
