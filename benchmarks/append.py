@@ -134,7 +134,7 @@ def _audit(directory: Path, url: str) -> tuple[Callable[[], Any], Callable[[], N
     recorder = Recorder(spool, signer=lambda: signer, binding=lambda: binding, on_tick=shipper.wake)
     shipper.start()
     record = ordinary()
-    form = record.form()
+    form = record.form
 
     def emit() -> None:
         recorder.append(Record.formed(record.event_name, record.timestamp, dict(form), record.body or ""))

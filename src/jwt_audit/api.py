@@ -93,10 +93,10 @@ def emit(
 
 
 def _locate(record: Record, request: Request) -> None:
-    record.attributes[attr.REQUEST_ID] = request.id
+    record.update({attr.REQUEST_ID: request.id})
     record.trace_id, record.span_id = request.trace_id, request.span_id
     if request.route is not None:
-        record.attributes[attr.HTTP_ROUTE] = request.route
+        record.update({attr.HTTP_ROUTE: request.route})
 
 
 def _checked(

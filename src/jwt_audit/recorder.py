@@ -104,8 +104,8 @@ class Recorder:
         not take it (full, gone, closed): the record is then counted as lost. With ``last_resort`` it
         draws on the reserve.
         """
-        if record.get(attr.RECORD_ID) is None:  # a record that is tried again keeps its id
-            record.update({attr.RECORD_ID: self._new_id()})
+        if attr.RECORD_ID not in record.form:  # a record that is tried again keeps its id
+            record.form[attr.RECORD_ID] = {"stringValue": self._new_id()}
         with self._lock:
             try:
                 if self._closed:
@@ -155,7 +155,8 @@ class Recorder:
             self._tick.soon()
         if unsigned == TICK_RECORDS:
             self._tick.at_once()
-        return Receipt(str(record.get(attr.RECORD_ID)), position.hash, position.stream_id, position.number)
+        record_id: str = record.form[attr.RECORD_ID]["stringValue"]
+        return Receipt(record_id, position.hash, position.stream_id, position.number)
 
     def _own(self, event: str, attributes: Mapping[str, Value], body: str, now: int) -> Record:
         return system_record(event, now=now, attributes={attr.RECORD_ID: self._new_id(), **attributes}, body=body)

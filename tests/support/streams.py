@@ -84,7 +84,8 @@ class MadeStream:
     def append(self, record: Record, *, end: bool = False) -> str:
         """Chain one record; its hash."""
         self.now += 1_000_000
-        record.attributes.setdefault(attr.RECORD_ID, self.record_id(self.position.number + 1))
+        if attr.RECORD_ID not in record.form:
+            record.update({attr.RECORD_ID: self.record_id(self.position.number + 1)})
         data, self.position = chain.link(record, self.position, now=self.now, end=end)
         self.lines.append((data, self.position.hash))
         return self.position.hash

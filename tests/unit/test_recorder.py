@@ -186,7 +186,7 @@ def test_a_record_without_canonical_form_moves_nothing(tmp_path: Path) -> None:
     made = recorder(tmp_path)
     made.append(record())
     bad = record()
-    bad.attributes["x"] = "\ud800"
+    bad.update({"x": "\ud800"})
     with pytest.raises(RecordError):
         made.append(bad)
     assert made.lost == 1

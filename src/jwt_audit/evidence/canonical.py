@@ -27,7 +27,7 @@ def canonical(record: Record) -> bytes:
     non-ASCII key, over `MAX_BYTES`.
     """
     form: dict[str, Any] = {
-        "attributes": record.form(),
+        "attributes": record.form,
         "event_name": record.event_name,
         "observed_timestamp": str(record.observed_timestamp),
         "timestamp": str(record.timestamp),

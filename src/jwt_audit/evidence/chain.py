@@ -10,7 +10,6 @@ import hashlib
 from typing import NamedTuple
 
 from .. import attributes as attr
-from ..attributes import Value
 from .canonical import canonical
 from .record import Record
 
@@ -35,13 +34,15 @@ def link(record: Record, last: Position, *, now: int, end: bool = False) -> tupl
     ``now`` is nanoseconds since the epoch; where the clock has gone back, the previous record's time
     of observation stands instead. Raises RecordError, and then the stream has not moved.
     """
-    place: dict[str, Value] = {attr.STREAM_ID: last.stream_id, attr.NUMBER: last.number + 1}
+    number = last.number + 1
+    form = record.form
+    form[attr.STREAM_ID] = {"stringValue": last.stream_id}
+    form[attr.NUMBER] = {"intValue": str(number)}
     if last.number:
-        place[attr.PREVIOUS_HASH] = last.hash
+        form[attr.PREVIOUS_HASH] = {"stringValue": last.hash}
     if end:
-        place[attr.END] = True
-    record.update(place)
+        form[attr.END] = {"boolValue": True}
     record.observed_timestamp = max(now, last.observed)
     record.timestamp = min(record.timestamp, record.observed_timestamp)
     data = canonical(record)
-    return data, Position(last.stream_id, last.number + 1, record_hash(data), record.observed_timestamp)
+    return data, Position(last.stream_id, number, record_hash(data), record.observed_timestamp)

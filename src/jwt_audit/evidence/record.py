@@ -36,63 +36,54 @@ class Record:
     ``timestamp`` is when the action occurred, ``observed_timestamp`` when it was recorded, 0 until
     then. The recorder sets the latter, and ``audit.record.id`` and ``audit.sequence.*``.
 
-    The attributes are kept as values or, `formed`, in the form that they have in canonical bytes,
-    most of which a request's record shares with others; whoever asks for `attributes` finds the values.
+    The attributes are kept as ``form``: as they stand in canonical bytes (see `anyvalue`). Their values in
+    it are shared between records and never changed.
     """
 
-    __slots__ = ("_form", "_plain", "body", "event_name", "observed_timestamp", "span_id", "timestamp", "trace_id")
+    __slots__ = ("body", "event_name", "form", "observed_timestamp", "span_id", "timestamp", "trace_id")
 
     def __init__(
         self,
         event_name: str,
         timestamp: int,
-        attributes: dict[str, Value],
+        attributes: Mapping[str, Value],
         body: str | None = None,
         trace_id: str | None = None,
         span_id: str | None = None,
         observed_timestamp: int = 0,
     ) -> None:
+        """Raises RecordError for an attribute of a type that no record holds."""
         self.event_name = event_name
         self.timestamp = timestamp
-        self._plain = attributes
-        self._form: dict[str, Any] | None = None
+        self.form: dict[str, Any] = {name: wrap(value) for name, value in attributes.items()}
         self.body = body
         self.trace_id = trace_id
         self.span_id = span_id
         self.observed_timestamp = observed_timestamp
 
     @classmethod
-    def formed(cls, event_name: str, timestamp: int, form: dict[str, Any], body: str) -> Record:
-        """A record of attributes that are in the form of `anyvalue` already; ``form`` is its own from here on."""
-        record = cls(event_name, timestamp, {}, body)
-        record._form = form
+    def formed(
+        cls,
+        event_name: str,
+        timestamp: int,
+        form: dict[str, Any],
+        body: str,
+        trace_id: str | None = None,
+        span_id: str | None = None,
+    ) -> Record:
+        """A record of attributes that are in their form already; ``form`` is its own from here on."""
+        record = cls(event_name, timestamp, {}, body, trace_id, span_id)
+        record.form = form
         return record
 
     @property
     def attributes(self) -> dict[str, Value]:
-        """The attributes' values; they may be changed."""
-        if self._form is not None:
-            self._plain, self._form = {name: unwrap(value) for name, value in self._form.items()}, None
-        return self._plain
-
-    def get(self, name: str) -> Value | None:
-        """One attribute's value, None where there is none."""
-        if self._form is None:
-            return self._plain.get(name)
-        found = self._form.get(name)
-        return None if found is None else found.get("stringValue") or unwrap(found)
+        """The attributes' values; a copy, `update` sets them."""
+        return {name: unwrap(value) for name, value in self.form.items()}
 
     def update(self, attributes: Mapping[str, Value]) -> None:
-        """Set these attributes."""
-        if self._form is None:
-            self._plain.update(attributes)
-            return
-        for name, value in attributes.items():
-            self._form[name] = {"stringValue": value} if type(value) is str else wrap(value)
-
-    def form(self) -> dict[str, Any]:
-        """All attributes in the form of `anyvalue`. Raises RecordError for a value that has none."""
-        return {name: wrap(value) for name, value in self._plain.items()} if self._form is None else self._form
+        """Set these attributes. Raises RecordError."""
+        self.form.update({name: wrap(value) for name, value in attributes.items()})
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Record):
@@ -106,7 +97,7 @@ class Record:
 
     def _key(self) -> tuple[Any, ...]:
         ids = (self.trace_id, self.span_id)
-        return (self.event_name, self.timestamp, self.attributes, self.body, *ids, self.observed_timestamp)
+        return (self.event_name, self.timestamp, self.form, self.body, *ids, self.observed_timestamp)
 
 
 def request_record(request: Request, event: str, *, ended: int, outcome: str | None = None) -> Record:
@@ -118,8 +109,8 @@ def request_record(request: Request, event: str, *, ended: int, outcome: str | N
     method, path, status = request.method, request.path, request.status
     identity = request.identity.form
     taken = max(0, ended - request.clock)
-    form: dict[str, Any] = {**identity, **_of_method(request.kind, method)}
-    form[attr.TARGET_ID] = form[attr.URL_PATH] = {"stringValue": path}
+    target = {"stringValue": path}
+    form = {**identity, **_of_method(request.kind, method), attr.TARGET_ID: target, attr.URL_PATH: target}
     if request.annotations:
         form.update({name: wrap(value) for name, value in request.annotations.items() if name not in _OURS})
     form.update(_of_status(status, outcome))
@@ -140,9 +131,7 @@ def request_record(request: Request, event: str, *, ended: int, outcome: str | N
         form[attr.ERROR_TYPE] = {"stringValue": request.error_type}
     token = identity[attr.JWT_STATUS]["stringValue"]
     body = f"{method} {route or path} {status or '-'} in {taken // 1_000_000} ms, token {token}"
-    record = Record.formed(event, request.started, form, body)
-    record.trace_id, record.span_id = request.trace_id, request.span_id
-    return record
+    return Record.formed(event, request.started, form, body, request.trace_id, request.span_id)
 
 
 _OURS = frozenset((attr.ACTOR_ID, attr.ACTOR_TYPE, attr.SCHEMA_VERSION, attr.HTTP_METHOD, attr.URL_PATH))

@@ -56,7 +56,7 @@ def rehashed(line: Line, change: Callable[[Any], None]) -> Line:
 
 
 def renamed(record: Any) -> None:
-    record.attributes[attr.ENDUSER_ID] = "mallory"
+    record.update({attr.ENDUSER_ID: "mallory"})
 
 
 def again(lines: list[Line], *, signer: Signer = SIGNER) -> tuple[list[Line], SignedHead]:
@@ -65,7 +65,7 @@ def again(lines: list[Line], *, signer: Signer = SIGNER) -> tuple[list[Line], Si
     made = []
     for payload, _ in lines:
         record = parse(payload)
-        record.attributes.pop(attr.PREVIOUS_HASH, None)
+        record.form.pop(attr.PREVIOUS_HASH, None)
         data, position = chain.link(record, position, now=record.observed_timestamp)
         made.append((data, position.hash))
     return made, heads.sign(position, signer, now=STREAM.now)
@@ -261,7 +261,7 @@ def test_time_that_went_back_where_two_parts_join_is_found() -> None:
     kept = [*lines[:2]]
     for index, (payload, _) in enumerate(lines[2:], 2):
         record = parse(payload)
-        record.attributes[attr.PREVIOUS_HASH] = position.hash
+        record.update({attr.PREVIOUS_HASH: position.hash})
         data = canonical(record)
         position = chain.Position(made.id, index + 1, chain.record_hash(data))
         kept.append((data, position.hash))
