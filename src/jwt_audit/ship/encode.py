@@ -195,8 +195,10 @@ class ProtobufEncoder:
         return _field(0x0A, b"".join(parts))
 
     def request(self, resource: bytes, records: Sequence[bytes]) -> bytes:
-        scope = b"\x0a\x00" + b"".join(records)
-        return _field(0x0A, resource + _field(0x12, scope))
+        size = sum(map(len, records)) + 2
+        scope = b"\x12%b\x0a\x00" % _varint(size)
+        size += len(scope) - 2 + len(resource)
+        return b"".join((b"\x0a", _varint(size), resource, scope, *records))  # once: it may have megabytes
 
 
 def _varint(number: int) -> bytes:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from ..errors import SpoolError
 
@@ -83,8 +82,7 @@ class SegmentWriter:
             self._fd = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A whole line: its payload, its hash in hex, and the offsets where it starts and the next one does."""
 
     payload: bytes
