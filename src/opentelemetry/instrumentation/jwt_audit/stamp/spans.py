@@ -54,12 +54,16 @@ def _hide_tokens(span: Any) -> None:
     try:
         if (name := without_tokens(span.name)) != span.name:
             span._name = name
-        for key, value in (span.attributes or {}).items():
-            if key in _URLS or key.startswith(_HEADERS):
-                shown = tuple(map(without_tokens, value)) if isinstance(value, tuple) else without_tokens(str(value))
-                if shown != value:
-                    with span._attributes._lock:
-                        span._attributes._dict[key] = shown
+        found = (span.attributes or {}).copy()  # a dict: to walk through the SDK's own view takes ten times as long
+        names = found.keys() & _URLS
+        if _HEADERS in "".join(found):
+            names.update(key for key in found if key.startswith(_HEADERS))
+        for key in names:
+            value = found[key]
+            shown = tuple(map(without_tokens, value)) if isinstance(value, tuple) else without_tokens(str(value))
+            if shown != value:
+                with span._attributes._lock:
+                    span._attributes._dict[key] = shown
     except Exception:
         tell("tokens in URLs stay on spans with this SDK version: keep them out of URLs", once="hide")
 
