@@ -65,6 +65,7 @@ class Chain(Served):
         process = self.running.pop(name)
         process.send_signal(how)
         process.wait(SECONDS)
+        self.processes.remove(process)
 
     def start_collector(self, logs_url: str | None = None) -> None:
         """The shipped gateway; only its ports and the places that its environment names are of this run."""
