@@ -128,6 +128,8 @@ class Chain(Served):
             OTEL_SERVICE_NAME="shop",
             OTEL_PYTHON_JWT_AUDIT_SPOOL=str(self.root / "spool"),
             OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{self.ports['otlp_http']}",
+            # The receiver that opens when the Collector's queue is loaded: see the README of collector-config
+            OTEL_PYTHON_JWT_AUDIT_ENDPOINT=f"http://127.0.0.1:{self.ports['audit']}/v1/audit",
             OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf",
             OTEL_METRICS_EXPORTER="none",
             OTEL_BSP_SCHEDULE_DELAY="200",
