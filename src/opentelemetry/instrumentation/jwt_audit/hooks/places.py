@@ -100,7 +100,7 @@ def _loaded(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _load(config: Any) -> None:
-    from uvicorn.middleware.wsgi import WSGIMiddleware  # type: ignore[attr-defined]  # a2wsgi's, or uvicorn's own
+    from uvicorn.middleware.wsgi import WSGIMiddleware  # type: ignore[attr-defined]  # it re-exports a2wsgi's
 
     # Its own adapter runs a WSGI app in threads that know nothing of the request: the framework serves there.
     if config.interface != "wsgi" or WSGIMiddleware.__module__.startswith("a2wsgi"):

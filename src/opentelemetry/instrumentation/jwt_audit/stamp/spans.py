@@ -39,9 +39,11 @@ class IdentitySpanProcessor(SpanProcessor):
     def _on_ending(self, span: Span) -> None:
         _hide_tokens(span)
 
-    def on_end(self, span: ReadableSpan) -> None:
-        """Of an SDK that says nothing before the end, or where another processor has written since."""
-        _hide_tokens(span)
+    if not hasattr(SpanProcessor, "_on_ending"):  # SDK 1.39 says nothing before the end
+
+        def on_end(self, span: ReadableSpan) -> None:
+            """The span can still be changed, as long as no exporter has it."""
+            _hide_tokens(span)
 
 
 def _hide_tokens(span: Any) -> None:
