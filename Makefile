@@ -48,7 +48,9 @@ clean: ## remove .venv and everything that was generated
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2> /dev/null || true
 
 # Made anew as a whole when the pins change, so that it never holds what is not pinned. An interrupted
-# set-up has no stamp and starts over.
+# set-up has no stamp and starts over. --no-deps: dev.txt names everything, and pip up to 23.2 does not see
+# that a pinned "coverage" answers a wish for "coverage[toml]": it would take the newest release, whose
+# hash is not here. That nothing is missing is asked afterwards, of pip check.
 $(READY): requirements/dev.txt pyproject.toml
 	@set -eu; found=; \
 	for candidate in python3 python3.14 python3.13 python3.12 python3.11 python3.10 python; do \
@@ -63,6 +65,7 @@ $(READY): requirements/dev.txt pyproject.toml
 	fi; \
 	echo "Setting up $(VENV) with $$("$$found" --version) ..."; \
 	"$$found" -m venv --clear $(VENV); \
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt; \
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt; \
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
+	$(PYTHON) -m pip check; \
 	touch $(READY)
