@@ -8,6 +8,7 @@ integer of 2^63 or a mixed list would cost the OpenTelemetry exporter the attrib
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from datetime import datetime, timezone
 from typing import Any
@@ -41,6 +42,7 @@ JWT_VERIFIED_BY = "jwt.verified_by"
 JWT_ACT_SUBJECT = "jwt.act.subject"
 JWT_ACT_ISSUER = "jwt.act.issuer"
 JWT_BOUND = "jwt.bound"
+JWT_CLAIMS_PARTIAL = "jwt.claims_partial"
 JWT_FINGERPRINT = "jwt.fingerprint"
 JWT_PSEUDONYM_KEY = "jwt.pseudonym.key_id"
 JWT_EXPIRED_SUBJECT = "jwt.expired.subject"
@@ -122,14 +124,16 @@ NAMES = frozenset(value for name, value in dict(globals()).items() if name.isupp
 MAX_TEXT = 1024
 """Characters of a string value; a longer one is cut and ends in the digest of the whole."""
 MAX_ITEMS = 64
-"""Items that a list value keeps."""
+"""Items of a list value; of a longer one the last is the digest of the whole."""
 
 
 _IN_URL = re.compile(
     r"(?<=access_token=)[^&#\s]+|(?<![\w\-])e(?:y[IJAB]|w[0o1pkl])[\w\-]{15,}\.[\w\-]*\.[\w.\-]*", re.ASCII
 )
 _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
-_CUT = re.compile(r"…sha256:[0-9a-f]{32}\Z")
+CUT = "…sha256:"
+"""What a cut value ends in, before its digest."""
+_CUT = re.compile(rf"{CUT}[0-9a-f]{{32}}\Z")
 _CUT_LENGTH = 40
 _MIN_INJECTIVE = 64
 """A shorter limit leaves no room for a digest: a cut value ends in an ellipsis there, and names nobody."""
@@ -159,8 +163,7 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
         return kept
     if limit < _MIN_INJECTIVE:
         return kept[: limit - 1] + "…"
-    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{kept[: limit - _CUT_LENGTH]}…sha256:{digest[:32]}"
+    return f"{kept[: limit - _CUT_LENGTH]}{CUT}{_digest(value)}"
 
 
 def without_tokens(value: str) -> str:
@@ -181,7 +184,8 @@ def _escaped(character: str) -> str:
 def bounded(value: Any) -> Value | None:
     """``value`` as an attribute value, or None where it has no such form (null, an object, a list of objects).
 
-    An integer beyond int64 and a fraction become their decimal string; a whole float becomes an integer.
+    An integer beyond int64 and a fraction become their decimal string; a whole float becomes an integer. A list
+    of more than `MAX_ITEMS` is cut and ends in the digest of the whole, so that two lists never become one.
     """
     if isinstance(value, str):
         return text(value)
@@ -194,11 +198,25 @@ def bounded(value: Any) -> Value | None:
             return value
         return str(value) if value.bit_length() <= 512 else None
     if isinstance(value, (list, tuple)):
-        items = [bounded(item) for item in value[:MAX_ITEMS]]
-        if any(item is None or isinstance(item, list) for item in items):
+        items = [None if isinstance(item, (list, tuple)) else bounded(item) for item in value]
+        if any(item is None for item in items):
             return None
-        return [item if isinstance(item, str) else str(item) for item in items]
+        texts = [item if isinstance(item, str) else str(item) for item in items]
+        return texts if len(texts) <= MAX_ITEMS else [*texts[: MAX_ITEMS - 1], f"{CUT}{digest_of(texts)}"]
     return None
+
+
+def digest_of(value: Any) -> str:
+    """128 bits of the SHA-256 of ``value`` as JSON without blanks, its names sorted: what stands for what is left out.
+
+    Raises RecursionError for what is nested too deeply.
+    """
+    whole = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return _digest(whole)
+
+
+def _digest(whole: str) -> str:
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def iso_8601(seconds: int) -> str:

@@ -76,8 +76,10 @@ class Identity:
     ``expires_at`` is in seconds since the epoch. ``acting`` is who acts for the subject (RFC 8693, 4.1), named
     by ``acting_issuer`` if the token says so. ``bound`` says that the token serves only whoever holds a
     certain key (``dpop``, ``mtls``), which is not checked here. The fields are as the token has them;
-    `telemetry`, `logged`, `audit` and `actor_id` show them as ``privacy`` allows. ``claims`` holds what the
-    operator asked for beside the fixed set, already bounded, by attribute name. ``extra`` is for the
+    `telemetry`, `logged`, `audit` and `actor_id` show them as ``privacy`` allows, printable and bounded
+    (`attributes.text`): one form for all three, so that what is found in one is found in the others. ``claims``
+    holds what the operator asked for beside the fixed set, by attribute name, ``partial`` the digest of the
+    whole claim for each attribute that has not all of it, or nothing. ``extra`` is for the
     audit record alone: of an unproved token only its claimed ``iss``, ``kid`` and ``alg`` (capped), of an
     expired one its subject and session.
     """
@@ -98,6 +100,7 @@ class Identity:
     bound: str | None = None
     fingerprint: str | None = None
     claims: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
+    partial: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
     privacy: Privacy = field(default=OPEN, compare=False, repr=False)
 
@@ -122,8 +125,8 @@ class Identity:
         if not self.verified:
             return ANONYMOUS
         if self.subject is None:
-            return self.client or UNKNOWN
-        return self.privacy.shown(self.privacy.audit, "subject", self.issuer, self.subject) or UNKNOWN
+            return _text(self.client) or UNKNOWN
+        return self._shown(self.privacy.audit, "subject", self.subject) or UNKNOWN
 
     @cached_property
     def actor(self) -> ActorType:
@@ -153,14 +156,12 @@ class Identity:
             if self.expires_at is not None:
                 found[attr.JWT_EXPIRES_AT_ISO] = attr.iso_8601(self.expires_at)
             by_the_issuer = {
-                attr.JWT_ID: self.privacy.shown(policy, "token", self.issuer, self.token_id),
+                attr.JWT_ID: self._shown(policy, "token", self.token_id),
                 attr.JWT_SESSION_CLAIM: self.session_claim,
-                attr.JWT_CLIENT: self.client,
+                attr.JWT_CLIENT: _text(self.client),
                 attr.JWT_VERIFIED_BY: self.verified_by,
-                attr.JWT_ACT_SUBJECT: self.privacy.shown(
-                    policy, "subject", self.acting_issuer or self.issuer, self.acting
-                ),
-                attr.JWT_ACT_ISSUER: self.acting_issuer,
+                attr.JWT_ACT_SUBJECT: self._shown(policy, "subject", self.acting, by=self.acting_issuer),
+                attr.JWT_ACT_ISSUER: _text(self.acting_issuer),
                 attr.JWT_BOUND: self.bound,
             }
             found.update({name: value for name, value in by_the_issuer.items() if value is not None})
@@ -182,20 +183,28 @@ class Identity:
             found[attr.JWT_ERROR] = self.reason.value
         if not self.verified:
             return found
-        subject = self.privacy.shown(policy, "subject", self.issuer, self.subject)
-        session = self.privacy.shown(policy, "session", self.issuer, self.session)
+        subject = self._shown(policy, "subject", self.subject)
+        session = self._shown(policy, "session", self.session)
+        issuer = _text(self.issuer)
         if subject is not None:
             found[attr.ENDUSER_ID if policy is Policy.RAW else attr.ENDUSER_PSEUDO_ID] = subject
         if session is not None:
             found[attr.SESSION_ID] = session
-        if self.issuer is not None:
-            found[attr.JWT_ISSUER] = self.issuer
+        if issuer is not None:
+            found[attr.JWT_ISSUER] = issuer
         if self.expires_at is not None:
             found[attr.JWT_EXPIRES_AT] = self.expires_at
-        found.update(self.privacy.shown_claims(policy, self.issuer, self.claims))
+        claims = {name: _bounded(value) for name, value in self.claims.items()}
+        found.update(self.privacy.shown_claims(policy, issuer, claims))
+        if self.partial and (partial := self.privacy.shown_partial(policy, issuer, self.partial)):
+            found[attr.JWT_CLAIMS_PARTIAL] = partial
         if policy is Policy.PSEUDONYM and self.privacy.pseudonyms is not None:
             found[attr.JWT_PSEUDONYM_KEY] = self.privacy.pseudonyms.key_id
         return found
+
+    def _shown(self, policy: Policy, kind: Kind, value: str | None, *, by: str | None = None) -> str | None:
+        """A value in its form, as a policy shows it; pseudonyms are of that form, in which nothing passes for two."""
+        return self.privacy.shown(policy, kind, _text(by or self.issuer), _text(value))
 
     def _hidden_extra(self, policy: Policy) -> dict[str, Value]:
         """What an expired token said of a person, as a policy shows it."""
@@ -210,6 +219,17 @@ class Identity:
                 if self.privacy.pseudonyms is not None:
                     found[attr.JWT_PSEUDONYM_KEY] = self.privacy.pseudonyms.key_id
         return found
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else attr.text(value)
+
+
+def _bounded(value: Value) -> Value:
+    """A claim's value in its form. Of a list that is cut here `Identity.partial` has the digest."""
+    if isinstance(value, list):
+        return list(map(attr.text, value[: attr.MAX_ITEMS]))
+    return attr.text(value) if isinstance(value, str) else value
 
 
 ABSENT = Identity(Status.ABSENT)

@@ -108,6 +108,17 @@ class Privacy:
                 )
         return found
 
+    def shown_partial(self, policy: Policy, issuer: str | None, partial: Mapping[str, str]) -> list[str]:
+        """The attributes that have not all of their claim, each with the digest of the whole: keyed, where it is of
+        what says who somebody is, or it could be guessed."""
+        found: list[str] = []
+        for name, digest in partial.items():
+            if policy is Policy.RAW or not is_personal(name):
+                found.append(f"{name}{attr.CUT}{digest}")
+            elif policy is Policy.PSEUDONYM and self.pseudonyms is not None:
+                found.append(f"{name}…hmac-sha256:{self.pseudonyms.of('claim', issuer, digest)[:32]}")
+        return found
+
 
 OPEN = Privacy()
 """Everything as it is, everywhere."""

@@ -33,11 +33,11 @@ from jwt_audit.issuer_table import IssuerTable
 from jwt_audit.privacy import Policy, Privacy, Pseudonyms
 from jwt_audit.tokens import verify
 from jwt_audit.tokens.algorithms import ASYMMETRIC, SYMMETRIC
-from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import Issuer, Issuers
 from jwt_audit.tokens.jwks import parse_jwks, parse_pem, parse_secret
 from jwt_audit.tokens.jws import TokenRefusedError, parse
+from jwt_audit.tokens.mapping import Claim
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 from support.headers import request_with

@@ -1,56 +1,28 @@
-"""From the claims of a token to what is recorded of it.
+"""From the claims of a token to who it names and how long it holds.
 
-Pure. A claim's value becomes str, int64 or a list of str, bounded, or nothing; absent is not empty.
+Pure. Texts stay as the token has them: `identity` gives them the form in which they are recorded.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import attributes as attr
 from ..attributes import Value
 from ..identity import ActorType, Identity, Reason, Status, refused
 from ..issuer_table import IssuerTable
 from .jws import TokenRefusedError
+from .mapping import MISSING, Claim, Mapped, mapped
 
 MAX_TIME = 253_402_300_799
 """The last second of the year 9999. What lies beyond is no time: milliseconds, or a slip of the pen."""
 
-_ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
+ACCESS_TOKEN = ("iss", "exp", "aud", "sub", "client_id", "iat", "jti")
 """What each access token of RFC 9068 must have (2.2)."""
-_SPACE_SEPARATED = frozenset(("scope", "scp"))
-_INDEX = re.compile("0|[1-9][0-9]{0,8}")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.\-]*://[^/?#]+")
 _TENANT = re.compile(r"[A-Za-z0-9.\-]{1,128}")
-_MISSING = object()
-
-
-class Claim(NamedTuple):
-    """Where a value stands: ``path`` from the top of the claims, ``name`` as the operator wrote it."""
-
-    name: str
-    path: tuple[str, ...]
-
-    @classmethod
-    def named(cls, name: str) -> Claim:
-        """A literal claim name, or a JSON Pointer (RFC 6901) when it starts with ``/``."""
-        if not name.startswith("/"):
-            return cls(name, (name,))
-        parts = name[1:].split("/")
-        return cls(name, tuple(part.replace("~1", "/").replace("~0", "~") for part in parts))
-
-    def of(self, claims: Mapping[str, Any]) -> Any:
-        """The value in ``claims``; `_MISSING` where there is none."""
-        value: Any = claims
-        for part in self.path:
-            if isinstance(value, dict):
-                value = value.get(part, _MISSING)
-            elif isinstance(value, list) and _INDEX.fullmatch(part):
-                value = value[int(part)] if int(part) < len(value) else _MISSING
-            else:
-                return _MISSING
-        return value
 
 
 def tenant_in(template: str, issuer: str) -> str | None:
@@ -69,19 +41,20 @@ def times(claims: Mapping[str, Any], leeway: float) -> tuple[float | None, float
     number, as PyJWT does, so that ours and the app's answer agree. Anything else is no time: raises
     TokenRefusedError with ``claim_missing``.
     """
-    starts = [_seconds(claims[name]) for name in ("nbf", "iat") if name in claims]
+    starts = [_seconds(claims, name) for name in ("nbf", "iat") if name in claims]
     start = max(starts) - leeway if starts else None
     if "exp" not in claims:
         return start, None, None
-    exp = _seconds(claims["exp"])
+    exp = _seconds(claims, "exp")
     return start, exp + leeway, int(exp // 1)
 
 
-def _seconds(value: Any) -> float:
+def _seconds(claims: Mapping[str, Any], name: str) -> float:
+    value = claims[name]
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 12:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not -MAX_TIME <= value <= MAX_TIME:
-        raise TokenRefusedError(Reason.CLAIM_MISSING)
+        raise TokenRefusedError(Reason.CLAIM_MISSING, about=name)
     return value
 
 
@@ -91,7 +64,13 @@ def audience_matches(claims: Mapping[str, Any], wanted: frozenset[str]) -> bool:
     A token without any ``aud`` is judged by its ``client_id``: Amazon Cognito's access tokens have
     nothing else, and the issuer has signed it.
     """
-    return names_one_of(claims["aud"] if "aud" in claims else claims.get("client_id"), wanted)
+    return names_one_of(audience_in(claims)[1], wanted)
+
+
+def audience_in(claims: Mapping[str, Any]) -> tuple[str, Any]:
+    """The claim by which `audience_matches` judges, and its value; None where it is not there."""
+    name = "aud" if "aud" in claims or "client_id" not in claims else "client_id"
+    return name, claims.get(name)
 
 
 def names_one_of(audience: Any, wanted: frozenset[str]) -> bool:
@@ -109,17 +88,17 @@ def _subject(claims: Mapping[str, Any], candidates: Iterable[Claim]) -> str | No
     """
     for claim in candidates:
         value = claim.of(claims)
-        if value is _MISSING or value == "":
+        if value is MISSING or value == "":
             continue
         if (name := _name(value)) is None:
-            raise TokenRefusedError(Reason.CLAIM_MISSING)
+            raise TokenRefusedError(Reason.CLAIM_MISSING, about=claim.name)
         return name
     return None
 
 
 def _name(value: Any) -> str | None:
     if isinstance(value, str):
-        return attr.text(value)
+        return value
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 512:
         return str(value)
     return None
@@ -134,9 +113,9 @@ def _first(claims: Mapping[str, Any], candidates: Iterable[Claim]) -> tuple[str,
     return None
 
 
-def is_access_token(claims: Mapping[str, Any]) -> bool:
-    """Whether the claims are there that RFC 9068 demands of an access token."""
-    return all(name in claims for name in _ACCESS_TOKEN)
+def missing(claims: Mapping[str, Any], required: Iterable[str]) -> str | None:
+    """The first of the ``required`` claims that is not there."""
+    return next((name for name in required if name not in claims), None)
 
 
 def _acting(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
@@ -150,7 +129,7 @@ def _acting(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
         return None, None
     who = next((name for key in ("sub", *IssuerTable.client) if (name := _name(act.get(key)))), None)
     issuer = act.get("iss")
-    return who, attr.text(issuer) if who is not None and isinstance(issuer, str) and issuer else None
+    return who, issuer if who is not None and isinstance(issuer, str) and issuer else None
 
 
 def _bound(claims: Mapping[str, Any]) -> str | None:
@@ -161,24 +140,43 @@ def _bound(claims: Mapping[str, Any]) -> str | None:
     return "dpop" if "jkt" in confirmation else "mtls" if "x5t#S256" in confirmation else "key"
 
 
-def _mapped(claims: Mapping[str, Any], mapping: Iterable[tuple[Claim, str]]) -> dict[str, Value]:
-    found: dict[str, Value] = {}
-    for claim, attribute in mapping:
-        if attribute in found:
-            continue  # of several claims for one attribute the first that is there counts
-        value = claim.of(claims)
-        if isinstance(value, str) and claim.path[-1] in _SPACE_SEPARATED:
-            value = value.split()  # RFC 8693, 4.2
-        elif isinstance(value, str) and attribute == attr.USER_ROLES:
-            value = [value]  # one role is a list of one
-        if (usable := attr.bounded(value)) is not None:
-            found[attribute] = usable
+def _others(claims: Mapping[str, Any], mapping: Iterable[tuple[Claim, str]]) -> list[Mapped]:
+    try:
+        return list(mapped(claims, mapping))
+    except RecursionError as error:
+        raise TokenRefusedError(Reason.MALFORMED) from error
+
+
+def _partial(others: Iterable[Mapped]) -> Mapping[str, str]:
+    """The digest of each attribute's claim of which something is left out; of several claims the one that counts."""
+    found: dict[str, str] = {}
+    for one in others:
+        if one.value is not None:
+            found.pop(one.attribute, None)
+        if one.digest is not None:
+            found.setdefault(one.attribute, one.digest)
     return found
+
+
+def _client(claims: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    """The program that the token was made for. Clerk writes the origin of a page into ``azp``: that is none."""
+    for name in names:
+        value = claims.get(name)
+        if isinstance(value, str) and value and not (name == "azp" and _is_clerks_origin(claims, value)):
+            return value
+    return None
+
+
+def _is_clerks_origin(claims: Mapping[str, Any], azp: str) -> bool:
+    session = claims.get("sid")
+    return isinstance(session, str) and session.startswith("sess_") and _ORIGIN.fullmatch(azp) is not None
 
 
 def _is_service(claims: Mapping[str, Any], subject: str | None, client: str | None) -> bool:
     """Whether the token was made for a program that acts for itself (client credentials, workload)."""
     if claims.get("gty") == "client-credentials" or claims.get("idtyp") == "app":  # Auth0; Entra
+        return True
+    if claims.get("role") == "service_role":  # Supabase: the key of a backend, which names nobody
         return True
     if subject is None:
         return False
@@ -207,9 +205,10 @@ def verified(
     """
     who = _subject(claims, subject)
     found = _first(claims, session)
-    client = next((attr.text(value) for name in clients if isinstance(value := claims.get(name), str) and value), None)
+    client = _client(claims, clients)
     issuer = claims.get("iss")
     acting, acting_issuer = _acting(claims)
+    others = _others(claims, mapping)
     if actor_type is None:
         actor_type = ActorType.SERVICE if _is_service(claims, who, client) else ActorType.USER
     return Identity(
@@ -217,7 +216,7 @@ def verified(
         subject=who,
         session=found[0] if found else None,
         session_claim=found[1] if found else None,
-        issuer=attr.text(issuer) if isinstance(issuer, str) else None,
+        issuer=issuer if isinstance(issuer, str) else None,
         expires_at=expires_at,
         token_id=_name(claims.get("jti")),
         client=client,
@@ -225,7 +224,8 @@ def verified(
         acting=acting,
         acting_issuer=acting_issuer,
         bound=_bound(claims),
-        claims=_mapped(claims, mapping),
+        claims={found.attribute: found.value for found in others if found.value is not None},
+        partial=_partial(others),
     )
 
 
@@ -239,7 +239,7 @@ def expired(
     """The identity of an expired token whose signature holds: nobody, but the record says whose it was."""
     extra = dict(claimed)
     if (who := _subject(claims, subject)) is not None:
-        extra[attr.JWT_EXPIRED_SUBJECT] = who
+        extra[attr.JWT_EXPIRED_SUBJECT] = attr.text(who)
     if (found := _first(claims, session)) is not None:
-        extra[attr.JWT_EXPIRED_SESSION] = found[0]
+        extra[attr.JWT_EXPIRED_SESSION] = attr.text(found[0])
     return refused(Reason.EXPIRED, extra=extra)

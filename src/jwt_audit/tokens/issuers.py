@@ -18,9 +18,10 @@ from ..errors import KeySourceError
 from ..identity import ActorType
 from ..issuer_table import BEARER, IssuerTable
 from .algorithms import ASYMMETRIC, SYMMETRIC, with_new_names
-from .claims import Claim, tenant_in
+from .claims import tenant_in
 from .jwks import KeySet, parse_jwks, parse_pem, parse_secret
 from .keys import FileKeys, KeySource, UrlKeys
+from .mapping import Claim
 from .remote import DiscoveredKeys, PemPerKey
 
 
@@ -68,7 +69,9 @@ class Issuers:
     """All issuers that are trusted, and the life of their key sources.
 
     An issuer whose name is exactly the token's goes before one with a placeholder, and that before one
-    without a name; among equals one for the token's source before one for every source.
+    without a name; among equals one for the token's source before one for every source. But what comes in a place
+    of its own (any source but ``bearer``) is for the issuers that are bound to that place, before all others: a
+    gateway signs what it puts there, under whatever name, by its own key.
     """
 
     def __init__(self, issuers: Iterable[Issuer]) -> None:
@@ -85,6 +88,8 @@ class Issuers:
         self.sources: tuple[KeySource, ...] = tuple({id(issuer.keys): issuer.keys for issuer in every}.values())
         self.token_sources = tuple(dict.fromkeys(issuer.source for issuer in every if issuer.source is not None))
         """The sources that issuers name, in their order."""
+        self._bound = frozenset(self.token_sources) - {BEARER}
+        self.every = every
 
     def wait_answered(self, timeout: float) -> bool:
         """Whether every source has been read once, be it in vain; waits for that ``timeout`` seconds at most."""
@@ -94,12 +99,17 @@ class Issuers:
     def choose(self, payload: Mapping[str, Any], source: str = BEARER) -> Issuer | None:
         """The issuer of a token with these claims from this source; None where it is none of them.
 
-        A name that is here, but not for this source or tenant, is not left to an issuer without a name.
+        A name that is here, but not for this source or tenant, is not left to an issuer without a name, unless that
+        is bound to this source.
         """
-        iss = payload.get("iss")
+        iss, tenant = payload.get("iss"), payload.get("tid")
         named = self._named.get(iss) if isinstance(iss, str) else None
+        if source in self._bound:
+            for issuer in (*(named or ()), *self._rest):
+                if issuer.source == source and issuer.is_called(iss, tenant):
+                    return issuer
         for issuer in self._rest if named is None else named:
-            if issuer.source in (None, source) and issuer.is_called(iss, payload.get("tid")):
+            if issuer.source in (None, source) and issuer.is_called(iss, tenant):
                 return issuer
         return None
 

@@ -32,12 +32,18 @@ _OBJECT_STARTS = frozenset(("ey", "ew", "e3"))
 
 
 class TokenRefusedError(JWTAuditError):
-    """A token proves nothing, for ``reason``; ``claimed`` is what it says of itself, capped."""
+    """A token proves nothing, for ``reason``; ``claimed`` is what it says of itself, capped.
 
-    def __init__(self, reason: Reason, claimed: Mapping[str, Value] | None = None) -> None:
+    ``about`` is the name of the claim or header that is the cause, where one is.
+    """
+
+    def __init__(
+        self, reason: Reason, claimed: Mapping[str, Value] | None = None, *, about: str | None = None
+    ) -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.claimed = claimed or {}
+        self.about = about
 
 
 @dataclass(frozen=True, slots=True)

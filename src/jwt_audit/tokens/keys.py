@@ -4,7 +4,8 @@ Invariants, for every `KeySource`:
 - ``keys`` is replaced as a whole, by one thread, and only by a set in which there is a usable key; an
   answer without a change keeps the very object, so that a verified result can be tied to it.
 - A failed reading keeps the old keys for `MAX_STALE` seconds at most, then there are none.
-- Tokens that name unknown keys cause one reading in ``interval`` seconds, however many they are. What
+- Tokens that name unknown keys, or that no key of the name they give has signed, cause one reading in
+  ``interval`` seconds, however many they are: an issuer may replace a key and keep its name. What
   is read by age or at the start does not count: a key that is new just then is found at once.
 - Nothing that a token says has an influence on what is read, only on when (but see `remote.PemPerKey`).
 """
@@ -26,7 +27,7 @@ from . import fetch
 from .jwks import KeySet, parse_jwks
 
 INTERVAL = 10.0
-"""Seconds between two readings that unknown keys may cause."""
+"""Seconds between two readings that tokens may cause."""
 MAX_STALE = 86_400.0
 """Seconds for which keys are used though their source fails: an issuer may be away over a night."""
 FILE_AGE = 5.0
@@ -112,7 +113,7 @@ class KeySource(ABC):
         return self._answered.wait(timeout) if timeout > 0 else self._answered.is_set()
 
     def want(self, key_id: str | None) -> None:  # noqa: ARG002  for sources that have no key before it is asked for
-        """A token names a key that is not there: read again, unless that was done a moment ago."""
+        """A token may be signed by a key that is not there yet: read again, unless that was done a moment ago."""
         if not self._wanted and not self._closed:
             self._wanted = True
             now = time.monotonic()

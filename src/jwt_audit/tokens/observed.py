@@ -22,8 +22,8 @@ from ..privacy import OPEN, Privacy
 from . import claims
 from .algorithms import KNOWN, SYMMETRIC, with_new_names
 from .cache import Cache, Result
-from .claims import Claim
 from .jws import Jws, TokenRefusedError, parse
+from .mapping import Claim
 from .verify import NO_CREDENTIALS, media_type
 
 BY_APP = "app"

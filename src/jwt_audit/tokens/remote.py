@@ -80,8 +80,9 @@ class DiscoveredKeys(UrlKeys):
 class PemPerKey(UrlKeys):
     """One PEM public key behind each URL: ``{kid}`` in ``url`` stands for the name of the key.
 
-    A key is fetched when a token names it; of the names that wait, the one named most often comes
-    first, so a flood of invented ones does not keep out a key that is in use. Keys that were found are
+    A key is fetched when a token names it; of the names that wait, one that is not known comes first, and then
+    the one named most often: so a flood of invented ones, or of forgeries under a known one, does not keep out a key
+    that is in use. Keys that were found are
     fetched again by age, and one that is gone is gone from the set.
     """
 
@@ -114,7 +115,8 @@ class PemPerKey(UrlKeys):
 
     def _read(self) -> tuple[KeySet | None, float]:
         with self._lock:
-            wanted = [name for name, _ in self._wants.most_common(1)]
+            new = {name: count for name, count in self._wants.items() if name not in self._pems}
+            wanted = [name for name, _ in Counter(new or self._wants).most_common(1)]
             self._wants.clear()
         names = wanted or list(self._pems)
         found = {name: pem for name in names if (pem := self._pem(name)) is not None}

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..identity import Identity, Reason, refused
 from ..issuer_table import BEARER
@@ -53,6 +53,24 @@ NO_CREDENTIALS = frozenset(
 
 _MALFORMED = refused(Reason.MALFORMED)
 _TOO_LARGE = refused(Reason.TOO_LARGE)
+
+
+_BY_KEYS = frozenset((Reason.UNKNOWN_KEY, Reason.SIGNATURE_MISMATCH, Reason.ALGORITHM_NOT_ALLOWED))
+"""Reasons that other keys may take away."""
+
+
+class Verdict(NamedTuple):
+    """What was made of a token: by which issuer and keys, when (seconds since the epoch), from which source.
+
+    ``about`` names the claim that is the cause, where one is.
+    """
+
+    identity: Identity
+    issuer: Issuer | None
+    keys: KeySet | None
+    about: str | None
+    source: str
+    now: float
 
 
 class TokenVerifier:
@@ -97,14 +115,16 @@ class TokenVerifier:
             found = cache.get(digest)
             if found is not None and found.holds(now):
                 return found.identity
-        result = self._judge(token, source, now)
+        result, _ = self._judge(token, source, now)
         (self._good if result.identity.verified else self._bad).put(digest, result)
         return result.identity
 
-    def explain(self, token: str, source: str = BEARER) -> tuple[Identity, Issuer | None]:
-        """What `verify` would say now, and which issuer the token was judged by; nothing is kept."""
-        result = self._judge(token, source, self._now())
-        return result.identity, result.issuer
+    def explain(self, token: str, source: str = BEARER) -> Verdict:
+        """What `verify` would say now, and by what; nothing is kept."""
+        now = self._now()
+        result, refusal = self._judge(token, source, now)
+        about = None if refusal is None else refusal.about
+        return Verdict(result.identity, result.issuer, result.keys, about, source, now)
 
     def ready(self) -> bool:
         """Whether every source of keys has answered once, be it with a failure."""
@@ -125,7 +145,7 @@ class TokenVerifier:
             return any(
                 source.keys is None and source.promising and not source.answered() for source in self._issuers.sources
             )
-        return identity.reason is Reason.UNKNOWN_KEY and any(source.promising for source in self._issuers.sources)
+        return identity.reason in _BY_KEYS and any(source.promising for source in self._issuers.sources)
 
     def close(self) -> None:
         """Stop reading keys in the background."""
@@ -137,19 +157,19 @@ class TokenVerifier:
         for source in self._issuers.sources:
             source.after_fork()
 
-    def _judge(self, token: str, source: str, now: float) -> Result:
-        issuer = keys = None
+    def _judge(self, token: str, source: str, now: float) -> tuple[Result, TokenRefusedError | None]:
+        issuer = keys = refusal = None
         try:
             jws = parse(token)
             issuer = self._choose(jws, source)
             keys = issuer.keys.keys
             identity, until = _examined(jws, issuer, keys, now)
         except TokenRefusedError as error:
-            identity, until = refused(error.reason, extra=error.claimed), inf
+            identity, until, refusal = refused(error.reason, extra=error.claimed), inf, error
         except Exception:  # a flaw of ours must neither break the app nor let a token pass
             identity, until = _MALFORMED, inf
         kept = GOOD_SECONDS if identity.verified else BAD_SECONDS
-        return Result(identity.under(self._privacy, token), min(until, now + kept), issuer, keys)
+        return Result(identity.under(self._privacy, token), min(until, now + kept), issuer, keys), refusal
 
     def _choose(self, jws: Jws, source: str) -> Issuer:
         if jws.algorithm not in KNOWN:  # "none" above all, whoever is said to have issued it
@@ -162,10 +182,11 @@ class TokenVerifier:
 
 def _examined(jws: Jws, issuer: Issuer, keys: KeySet | None, now: float) -> tuple[Identity, float]:
     """The identity that ``jws`` proves under ``issuer``, and until when. Raises TokenRefusedError."""
-    reason = _form(jws, issuer) or _signature(jws, issuer, keys) or _purpose(jws, issuer)
+    reason = _form(jws, issuer) or _signature(jws, issuer, keys)
     if reason is not None:
         raise TokenRefusedError(reason, jws.claimed)
     try:
+        _check_purpose(jws, issuer)
         start, end, expires_at = claims.times(_timed(jws), issuer.leeway)
         if start is not None and now < start:
             return refused(Reason.NOT_YET_VALID, extra=jws.claimed), start
@@ -181,7 +202,7 @@ def _examined(jws: Jws, issuer: Issuer, keys: KeySet | None, now: float) -> tupl
             **who,
         )
     except TokenRefusedError as error:
-        raise TokenRefusedError(error.reason, jws.claimed) from error
+        raise TokenRefusedError(error.reason, jws.claimed, about=error.about) from error
     return identity, inf if end is None else end
 
 
@@ -208,9 +229,9 @@ def _signature(jws: Jws, issuer: Issuer, keys: KeySet | None) -> Reason | None:
             return Reason.ISSUER_MISMATCH
     if any(key.verifies(jws.algorithm, jws.signing_input, jws.signature) for key in candidates):
         return None
+    issuer.keys.want(jws.key_id)  # the key may be a new one, also under a name that is known
     if keys.names(jws.key_id):
         return Reason.SIGNATURE_MISMATCH if candidates else Reason.ALGORITHM_NOT_ALLOWED
-    issuer.keys.want(jws.key_id)  # the key may be a new one
     return Reason.SIGNATURE_MISMATCH if candidates else Reason.UNKNOWN_KEY
 
 
@@ -219,23 +240,22 @@ def media_type(typ: object) -> str | None:
     return typ.lower().removeprefix("application/") if isinstance(typ, str) else None
 
 
-def _purpose(jws: Jws, issuer: Issuer) -> Reason | None:
-    """What was signed, but not to tell us who calls."""
+def _check_purpose(jws: Jws, issuer: Issuer) -> None:
+    """Raises TokenRefusedError for what was signed, but not to tell us who calls."""
     kind, pinned = media_type(jws.header.get("typ")), media_type(issuer.typ)
     if kind in NO_CREDENTIALS if pinned is None else kind != pinned:
-        return Reason.TYPE_MISMATCH
+        raise TokenRefusedError(Reason.TYPE_MISMATCH)
     if "iss" in jws.payload and not isinstance(jws.payload["iss"], str):
-        return Reason.CLAIM_MISSING
-    if pinned == "at+jwt" and not claims.is_access_token(jws.payload):
-        return Reason.CLAIM_MISSING
-    if any(name not in jws.payload for name in issuer.required):
-        return Reason.CLAIM_MISSING
-    return None if _is_for_us(jws, issuer) else Reason.AUDIENCE_MISMATCH
+        raise TokenRefusedError(Reason.CLAIM_MISSING, about="iss")
+    required = (*(claims.ACCESS_TOKEN if pinned == "at+jwt" else ()), *issuer.required)
+    if (name := claims.missing(jws.payload, required)) is not None:
+        raise TokenRefusedError(Reason.CLAIM_MISSING, about=name)
+    if issuer.audience and not claims.names_one_of(audience_of(jws, issuer)[1], issuer.audience):
+        raise TokenRefusedError(Reason.AUDIENCE_MISMATCH)
 
 
-def _is_for_us(jws: Jws, issuer: Issuer) -> bool:
-    if not issuer.audience:
-        return True
+def audience_of(jws: Jws, issuer: Issuer) -> tuple[str, Any]:
+    """For whom a token says that it is, and where it says so."""
     if issuer.audience_header is not None:
-        return claims.names_one_of(jws.header.get(issuer.audience_header), issuer.audience)
-    return claims.audience_matches(jws.payload, issuer.audience)
+        return issuer.audience_header, jws.header.get(issuer.audience_header)
+    return claims.audience_in(jws.payload)

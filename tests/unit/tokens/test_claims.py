@@ -8,8 +8,9 @@ import pytest
 
 from jwt_audit.attributes import text
 from jwt_audit.identity import ActorType, Identity, Reason, Status
-from jwt_audit.tokens.claims import MAX_TIME, Claim, audience_matches, expired, times, verified
+from jwt_audit.tokens.claims import MAX_TIME, audience_matches, expired, times, verified
 from jwt_audit.tokens.jws import TokenRefusedError
+from jwt_audit.tokens.mapping import Claim
 
 SUBJECT = (Claim.named("sub"), Claim.named("user_id"))
 SESSION = tuple(map(Claim.named, ("sid", "session_id", "session_state", "jti")))

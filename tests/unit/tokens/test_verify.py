@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 
 from jwt_audit.identity import ActorType, Identity, Reason, Status
 from jwt_audit.tokens.algorithms import ASYMMETRIC, SYMMETRIC
-from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.issuers import Issuer, Issuers
 from jwt_audit.tokens.jwks import KeySet, parse_jwks, parse_secret
 from jwt_audit.tokens.jws import MAX_TOKEN
 from jwt_audit.tokens.keys import KeySource, UrlKeys
+from jwt_audit.tokens.mapping import Claim
 from jwt_audit.tokens.verify import BAD_SECONDS, GOOD_SECONDS, TokenVerifier
 from support.issuer import (
     AUDIENCE,

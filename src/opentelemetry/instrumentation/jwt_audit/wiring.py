@@ -17,8 +17,8 @@ from jwt_audit.identity import Identity
 from jwt_audit.observation import Observation
 from jwt_audit.privacy import Privacy
 from jwt_audit.pseudonym_key import KeyFile
-from jwt_audit.tokens.claims import Claim
 from jwt_audit.tokens.extract import Sources
+from jwt_audit.tokens.mapping import Claim
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 from jwt_audit.values import PREFIX
