@@ -170,6 +170,8 @@ def expected(shape: dict[str, Any], shift: int = 0) -> dict[str, Any]:
     expires = expect["expires"] + shift if expect["expires"] else None
     act = payload.get("act") or {}
     clients = [str(payload[name]) for name in ("azp", "client_id", "cid", "appid") if name in payload]
+    if shape["name"].startswith("clerk-"):
+        clients = []  # its azp is the origin of a page
     found = {
         "jwt.status": "verified",
         "enduser.id": expect["user"],

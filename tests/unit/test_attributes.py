@@ -46,6 +46,12 @@ def test_lengths_are_capped() -> None:
     kept = bounded(["x"] * 10_000)
     assert isinstance(kept, list)
     assert len(kept) == MAX_ITEMS
+    assert kept[:-1] == ["x"] * (MAX_ITEMS - 1)
+    assert kept[-1].startswith("…sha256:")
+    others = [["x"] * 9_999, ["x"] * 9_999 + ["y"], kept, [*kept, "x"]]
+    assert all(bounded(other) != kept for other in others if other is not kept)
+    assert bounded(kept) != kept  # nobody can spell out a list that was cut
+    assert bounded([{}] * 100) is None
 
 
 @given(st.text())

@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import click
 import orjson
@@ -15,10 +16,12 @@ from ..config import Config, load
 from ..context import Request
 from ..identity import ABSENT, UNDECIDED, Identity, Reason, refused
 from ..issuer_table import BEARER
+from ..tokens.explain import Mismatch, hints, instead_of, mismatches
 from ..tokens.extract import Presented, Sources
-from ..tokens.issuers import Issuer, Issuers, KeyRing, make_issuers
-from ..tokens.jws import unfit
-from ..tokens.verify import TokenVerifier
+from ..tokens.issuers import Issuers, KeyRing, make_issuers
+from ..tokens.jws import Jws, TokenRefusedError, parse, unfit
+from ..tokens.mapping import Claim, Mapped, mapped
+from ..tokens.verify import TokenVerifier, Verdict
 from .quantities import moment_of
 
 MAX_INPUT = 2**20
@@ -33,7 +36,7 @@ WHY = {
     Reason.ALGORITHM_NOT_ALLOWED: "its algorithm is not among those that the issuer and the key allow",
     Reason.UNKNOWN_KEY: "the issuer's keys have none that it may be signed with",
     Reason.KEYS_UNAVAILABLE: "there are no keys to verify it with; the app's own verification may still count",
-    Reason.SIGNATURE_MISMATCH: "its signature is not by the issuer's key: it is forged, or the key is another's",
+    Reason.SIGNATURE_MISMATCH: "its signature is by none of the issuer's keys: it is forged, or the keys are another's",
     Reason.EXPIRED: "its time is over; all else holds",
     Reason.NOT_YET_VALID: "its time has not come; all else but its claims holds",
     Reason.ISSUER_MISMATCH: "no issuer is configured for its iss, from this source",
@@ -76,18 +79,12 @@ def inspect(header: str | None, at: str | None, as_json: bool) -> None:
     issuers = make_issuers(config.issuers, ring, _tell) if config.token_settings_ok else None
     sources = Sources((*config.sources, *(() if issuers is None else issuers.token_sources)))
     presented = sources.present(_request(header, text, sources.names))
-    identity, issuer = _judged(presented, config, issuers, now)
-    found = {
-        "status": identity.status.value,
-        "error": identity.audit.get(attr.JWT_ERROR),
-        "issuer_config": None if issuer is None else issuer.label,
-        "attributes": dict(identity.audit),
-        "actor": {"id": identity.actor_id, "type": identity.actor.value},
-    }
+    verdict = _judged(presented, config, issuers, now)
+    why = _explained(presented, verdict, config, issuers)
     if as_json:
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        click.echo(orjson.dumps(_as_json(verdict, why), option=orjson.OPT_INDENT_2).decode())
     else:
-        _show(identity, issuer, presented, sources)
+        _show(verdict, why, presented, sources)
 
 
 def _tell(message: str, **_: object) -> None:
@@ -146,35 +143,98 @@ def _header(given: str | None, text: str, sources: tuple[str, ...]) -> tuple[str
     return name, text
 
 
-def _judged(
-    presented: Presented, config: Config, issuers: Issuers | None, now: Callable[[], float]
-) -> tuple[Identity, Issuer | None]:
+def _judged(presented: Presented, config: Config, issuers: Issuers | None, now: Callable[[], float]) -> Verdict:
+    def without_keys(identity: Identity) -> Verdict:
+        return Verdict(identity, None, None, None, presented.source, now())
+
     if presented.token is None:
-        return presented.identity or ABSENT, None
+        return without_keys(presented.identity or ABSENT)
     if issuers is None:
-        return (UNDECIDED if config.token_settings_ok else refused(Reason.KEYS_UNAVAILABLE)), None
+        return without_keys(UNDECIDED if config.token_settings_ok else refused(Reason.KEYS_UNAVAILABLE))
     verifier = TokenVerifier(issuers, now=now, privacy=config.privacy)
     try:
         until = time.monotonic() + KEYS_SECONDS
         verifier.wait_ready(KEYS_SECONDS)
-        identity, issuer = verifier.explain(presented.token, presented.source)
-        while identity.reason is Reason.UNKNOWN_KEY and issuer is not None and issuer.keys.refreshing:
-            if time.monotonic() > until:
-                break
+        verdict = verifier.explain(presented.token, presented.source)
+        while verifier.undecided(verdict.identity) and time.monotonic() < until:
             time.sleep(0.02)
-            identity, issuer = verifier.explain(presented.token, presented.source)
-        return identity, issuer
+            verdict = verifier.explain(presented.token, presented.source)
+        return verdict
     finally:
         verifier.close()
 
 
-def _show(identity: Identity, issuer: Issuer | None, presented: Presented, sources: Sources) -> None:
+class _Why(NamedTuple):
+    """What does not fit, what is known of such tokens, and what each mapping of CLAIMS would give."""
+
+    mismatches: list[Mismatch]
+    hints: list[str]
+    mappings: list[Mapped]
+
+
+def _explained(presented: Presented, verdict: Verdict, config: Config, issuers: Issuers | None) -> _Why:
+    try:
+        jws = parse(presented.token or "")
+    except TokenRefusedError:
+        return _Why([], [], [])
+    found = [] if issuers is None else mismatches(jws, verdict, issuers)
+    return _Why(found, hints(jws, verdict, found), _mappings(jws, verdict, config))
+
+
+def _mappings(jws: Jws, verdict: Verdict, config: Config) -> list[Mapped]:
+    """What is mapped once the token's signature holds, or the app's own verification says so."""
+    if verdict.issuer is not None and (verdict.identity.verified or verdict.identity.reason is Reason.EXPIRED):
+        mapping = verdict.issuer.claims
+    elif verdict.identity is UNDECIDED:
+        mapping = tuple((Claim.named(name), attribute) for name, attribute in config.claims)
+    else:
+        return []
+    try:
+        given = list(mapped(jws.payload, mapping))
+    except RecursionError:  # refused for it as well
+        return []
+    meant = [instead_of(one.claim, jws.payload) for one in given]
+    return [
+        one if pointer is None else one._replace(why=f"{one.why}; {pointer} would be one")
+        for one, pointer in zip(given, meant, strict=True)
+    ]
+
+
+def _as_json(verdict: Verdict, why: _Why) -> dict[str, object]:
+    identity, issuer = verdict.identity, verdict.issuer
+    return {
+        "status": identity.status.value,
+        "error": identity.audit.get(attr.JWT_ERROR),
+        "issuer_config": None if issuer is None else issuer.label,
+        "attributes": dict(identity.audit),
+        "actor": {"id": identity.actor_id, "type": identity.actor.value},
+        "mismatches": [{"what": one.what, "found": one.found, "wanted": one.wanted} for one in why.mismatches],
+        "hints": why.hints,
+        "mappings": [
+            {
+                "claim": one.claim.name,
+                "attribute": one.attribute,
+                "recorded": "no" if one.value is None else "all" if one.digest is None else "part",
+                "why": one.why,
+            }
+            for one in why.mappings
+        ],
+    }
+
+
+def _show(verdict: Verdict, why: _Why, presented: Presented, sources: Sources) -> None:
+    identity, issuer = verdict.identity, verdict.issuer
     reason = identity.audit.get(attr.JWT_ERROR)
     click.echo(f"{identity.status.value}{'' if reason is None else f': {reason}'}")
     if reason is not None:
         click.echo(f"  {WHY[Reason(str(reason))]}")
     elif presented.token is None:
         click.echo(f"  nothing that may be a token is in {', '.join(sources.names)}")
+    for one in why.mismatches:
+        click.echo(f"  {one.what} of the token: {', '.join(one.found) or 'none'}")
+        click.echo(f"  {one.what} wanted:       {', '.join(one.wanted) or 'none'}")
+    for hint in why.hints:
+        click.echo(f"  hint: {hint}")
     if presented.token is not None:
         click.echo(
             f"  from {presented.source}, judged by the rules of {'no issuer' if issuer is None else issuer.label}"
@@ -183,3 +243,9 @@ def _show(identity: Identity, issuer: Issuer | None, presented: Presented, sourc
     click.echo("in the audit record, of the token:")
     for name, value in identity.audit.items():
         click.echo(f"  {name} = {', '.join(value) if isinstance(value, list) else value}")
+    lost = [one for one in why.mappings if one.why is not None]
+    if lost:
+        click.echo("claims that give nothing, or not all that they hold:")
+    for mapping in lost:
+        given = "nothing" if mapping.value is None else "a part"
+        click.echo(f"  {mapping.claim.name} -> {mapping.attribute}: {given}: {mapping.why}")

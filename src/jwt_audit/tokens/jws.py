@@ -37,9 +37,7 @@ class TokenRefusedError(JWTAuditError):
     ``about`` is the name of the claim or header that is the cause, where one is.
     """
 
-    def __init__(
-        self, reason: Reason, claimed: Mapping[str, Value] | None = None, *, about: str | None = None
-    ) -> None:
+    def __init__(self, reason: Reason, claimed: Mapping[str, Value] | None = None, *, about: str | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.claimed = claimed or {}

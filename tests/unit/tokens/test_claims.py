@@ -8,6 +8,7 @@ import pytest
 
 from jwt_audit.attributes import text
 from jwt_audit.identity import ActorType, Identity, Reason, Status
+from jwt_audit.privacy import Policy, Privacy, Pseudonyms
 from jwt_audit.tokens.claims import MAX_TIME, audience_matches, expired, times, verified
 from jwt_audit.tokens.jws import TokenRefusedError
 from jwt_audit.tokens.mapping import Claim
@@ -34,13 +35,15 @@ def identity(claims: dict[str, Any], mapping: dict[str, str] | None = None) -> I
         ({"sub": "", "user_id": 7}, "7"),
         ({"sub": ""}, None),
         ({}, None),
-        ({"sub": "u\0\r\nadmin"}, "u\\x00\\x0d\\x0aadmin"),
-        ({"sub": "x" * 2000}, text("x" * 2000)),
+        ({"sub": "u\0\r\nadmin"}, "u\0\r\nadmin"),
+        ({"sub": "x" * 2000}, "x" * 2000),
     ],
 )
 def test_the_subject_is_text(claims: dict[str, Any], subject: str | None) -> None:
-    """Text, or an integer as its decimal string; the first claim that is there; bounded and printable."""
-    assert identity(claims).subject == subject
+    """Text as it is, or an integer as its decimal string; the first claim that is there. Recorded in its form."""
+    found = identity(claims)
+    assert found.subject == subject
+    assert found.audit.get("enduser.id") == (None if subject is None else text(subject))
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, 1001.0, 2**600, {}, {"id": "u1"}, [], ["u1"]])
@@ -91,6 +94,10 @@ def test_a_token_without_a_subject_is_its_client(name: str) -> None:
         ({"sub": "spiffe://example.org/web"}, ActorType.SERVICE),
         ({"sub": "u1", "azp": "web"}, ActorType.USER),
         ({"sub": "u1", "idtyp": "user"}, ActorType.USER),
+        ({"iss": "supabase", "role": "service_role"}, ActorType.SERVICE),
+        ({"sub": "u1", "role": "service_role"}, ActorType.SERVICE),
+        ({"iss": "supabase", "role": "anon"}, ActorType.USER),
+        ({"sub": "u1", "role": "authenticated"}, ActorType.USER),
         ({}, ActorType.USER),
     ],
 )
@@ -124,8 +131,8 @@ def test_programs_are_told_from_people(claims: dict[str, Any], actor: ActorType)
         ("tenant", "x.y", {"tenant": {"id": 1}}, None),
         ("n", "x.y", {"n": 2**63}, str(2**63)),
         ("flag", "x.y", {"flag": True}, True),
-        ("long", "x.y", {"long": "x" * 5000}, text("x" * 5000)),
-        ("many", "x.y", {"many": ["x"] * 500}, ["x"] * 64),
+        ("long", "x.y", {"long": "x" * 5000}, "x" * 5000),
+        ("many", "x.y", {"many": ["x"] * 500}, ["x"] * 500),
     ],
 )
 def test_other_claims_by_mapping(name: str, attribute: str, claims: dict[str, Any], value: Any) -> None:
@@ -204,5 +211,53 @@ def test_an_expired_token_is_nobody_but_tells_whose_it_was() -> None:
 def test_other_parts_of_the_identity() -> None:
     """Issuer, token id and client are text, bounded; what is of another type is left out."""
     found = identity({"sub": "u", "iss": "i" * 2000, "jti": 5, "azp": {"x": 1}, "cid": "c\n"})
-    assert found.issuer == text("i" * 2000)
-    assert (found.token_id, found.client) == ("5", "c\\x0a")
+    assert (found.issuer, found.token_id, found.client) == ("i" * 2000, "5", "c\n")
+    assert (found.audit["jwt.issuer"], found.audit["jwt.client_id"]) == (text("i" * 2000), "c\\x0a")
+
+
+@pytest.mark.parametrize(
+    ("claims", "client"),
+    [
+        ({"sid": "sess_1", "azp": "https://app.example.com"}, None),
+        ({"sid": "sess_1", "azp": "http://localhost:3000"}, None),
+        ({"sid": "sess_1", "azp": "chrome-extension://abcdefgh"}, None),
+        ({"sid": "sess_1", "azp": "https://app.example.com", "client_id": "c1"}, "c1"),
+        ({"sid": "sess_1", "azp": "c1"}, "c1"),
+        ({"sid": "sess_1", "azp": "https://app.example.com/client"}, "https://app.example.com/client"),
+        ({"sid": "s-1", "azp": "https://app.example.com"}, "https://app.example.com"),
+        ({"azp": "https://app.example.com"}, "https://app.example.com"),
+    ],
+)
+def test_the_origin_of_a_page_is_no_client(claims: dict[str, Any], client: str | None) -> None:
+    """Clerk writes it into ``azp``; elsewhere a client may well be called by a URL."""
+    found = identity({"sub": "u", **claims})
+    assert (found.client, found.actor) == (client, ActorType.USER)
+    assert ("jwt.client_id" in found.audit) == (client is not None)
+
+
+NAMES = ["DOMAIN\\alice", "C:\\x64\\new", "a\\\\b", "a\nb", "\u2028", "x" * 5000, "…sha256:" + "0" * 32, "J\u00fcrgen"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_app_is_given_what_the_token_says(name: str) -> None:
+    """No backslash is doubled, nothing is cut; spans, log records and the audit record have its one form."""
+    everything = {"sub": name, "iss": name, "sid": name, "jti": name, "azp": name, "act": {"sub": name, "iss": name}}
+    found = identity({**everything, "team": name, "roles": [name]}, {"team": "x.team", "roles": "user.roles"})
+    whole = (found.subject, found.issuer, found.session, found.token_id, found.client, found.acting)
+    assert set(whole) == {name} == {found.acting_issuer}
+    assert dict(found.claims) == {"x.team": name, "user.roles": [name]}
+    form = text(name)
+    assert found.actor_id == form
+    for shown in (found.telemetry, found.logged, found.audit):
+        assert {shown[key] for key in ("enduser.id", "jwt.issuer", "session.id", "x.team")} == {form}
+        assert shown["user.roles"] == [form]
+    assert {found.audit[key] for key in ("jwt.id", "jwt.client_id", "jwt.act.subject", "jwt.act.issuer")} == {form}
+
+
+def test_a_pseudonym_is_of_the_form() -> None:
+    """So an issuer with a line break in its name cannot borrow another's people."""
+    privacy = Privacy(Policy.PSEUDONYM, Policy.PSEUDONYM, Policy.PSEUDONYM, Pseudonyms(bytes(32)))
+    first = identity({"iss": "a\nb", "sub": "c"}).under(privacy)
+    second = identity({"iss": "a", "sub": "b\nc"}).under(privacy)
+    assert first.actor_id != second.actor_id
+    assert first.actor_id == privacy.shown(Policy.PSEUDONYM, "subject", "a\\x0ab", "c")

@@ -152,6 +152,37 @@ def test_the_issuer_is_chosen_by_its_exact_name(files: dict[str, Path]) -> None:
     assert named.sources == (keys,)
 
 
+def test_an_issuer_that_is_bound_to_a_place_goes_first_there(files: dict[str, Path]) -> None:
+    """A gateway signs what it puts into its header, under whatever name; elsewhere names decide.
+
+    Among those that are bound to the place names decide as ever; and no other place is opened by it. In the
+    Authorization header, where anybody's tokens come, an issuer without a name speaks for nobody that has one.
+    """
+    keys = issuer_of(composed(public_key=files["pem"])).keys
+
+    def of(issuer: str | None, source: str | None) -> Issuer:
+        return Issuer(keys, frozenset(("RS256",)), issuer=issuer, source=source)
+
+    pool, header = {"iss": "https://pool/"}, "header:x-amzn-oidc-data"
+    for source in (None, "bearer"):
+        cognito, alb = of("https://pool/", source), of(None, header)
+        for both in (Issuers([cognito, alb]), Issuers([alb, cognito])):
+            assert both.choose(pool, header) is alb
+            assert both.choose({"iss": "https://other/"}, header) is alb
+            assert both.choose({}, header) is alb
+            assert both.choose(pool, "bearer") is cognito
+            assert both.choose(pool, "cookie:x") is (cognito if source is None else None)
+            assert both.choose({"iss": "https://other/"}, "bearer") is None
+    cognito, alb, named = of("https://pool/", None), of(None, header), of("https://pool/", header)
+    assert Issuers([cognito, alb, named]).choose(pool, header) is named
+    template = of("https://{tenantid}/", header)
+    assert Issuers([cognito, alb, template]).choose({"iss": "https://pool/", "tid": "pool"}, header) is template
+    assert Issuers([cognito, alb, template]).choose({"iss": "https://pool/", "tid": "x"}, header) is alb
+    anybody = of(None, "bearer")
+    assert Issuers([anybody, cognito]).choose(pool, "bearer") is cognito
+    assert Issuers([anybody, of("https://pool/", header)]).choose(pool, "bearer") is None
+
+
 def test_a_wrong_table_takes_nobodys_place_and_nobody_takes_its(files: dict[str, Path]) -> None:
     """Its tokens are unverified, and are not left to an issuer without a name; the others go on."""
     key = signing_key()

@@ -11,6 +11,7 @@ import pytest
 
 from jwt_audit.identity import Reason
 from jwt_audit.tokens.issuers import Issuer, Issuers
+from jwt_audit.tokens.keys import KeySource
 from jwt_audit.tokens.remote import MAX_NAMED, MAX_WANTED, DiscoveredKeys, PemPerKey
 from jwt_audit.tokens.verify import TokenVerifier
 from support.issuer import ISSUER, NOW, Site, Start, Told, claims, eventually, jwks, jwks_server, signing_key
@@ -163,6 +164,31 @@ def test_a_flood_of_names_keeps_out_no_key_in_use(site: Site, told: Told, start:
     start(source)
     assert eventually(lambda: source.keys is not None and source.keys.names("good"), 60)
     assert site.asked == ["/pem/good"]
+
+
+def test_a_flood_of_forgeries_keeps_out_no_new_key(site: Site, told: Told, start: Start) -> None:
+    """A name that is known waits behind one that is not, however often it is named; alone, it is fetched again."""
+    site.pages["/pem/known"] = KEY.pem
+    source = pem_keys(site, told, interval=0.2)
+    start(source)
+    source.want("known")
+    assert eventually(lambda: source.keys is not None and source.keys.names("known"), 60)
+    site.pages["/pem/new"] = KEY.pem
+    with source._lock:  # so that all of these wait together
+        source._wants.update({"known": 1000, "new": 1})
+    KeySource.want(source, "known")
+    assert eventually(lambda: source.keys is not None and source.keys.names("new"), 60)
+    assert site.asked[:2] == ["/pem/known", "/pem/new"]
+    site.pages["/pem/known"] = signing_key("ES256", 7).pem
+    before = source.keys
+
+    def replaced() -> bool:
+        source.want("known")
+        return source.keys is not before
+
+    assert eventually(replaced, 60)
+    assert source.keys is not None
+    assert source.keys.names("new")
 
 
 def test_only_so_many_named_keys_are_kept(site: Site, told: Told, start: Start) -> None:

@@ -100,7 +100,9 @@ def test_shape_inspected(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     shown = CliRunner().invoke(main, words, input=given + "\n", catch_exceptions=False)
     assert shown.exit_code == 0
     found = json.loads(shown.stdout)
-    assert list(found) == ["status", "error", "issuer_config", "attributes", "actor"]
+    assert list(found)[:5] == ["status", "error", "issuer_config", "attributes", "actor"]
+    assert list(found)[5:] == ["mismatches", "hints", "mappings"]
+    assert (found["status"] == "verified") <= (found["mismatches"] == [])
     assert (found["status"], found["error"]) == (
         found["attributes"]["jwt.status"],
         found["attributes"].get("jwt.error"),

@@ -36,6 +36,7 @@ from support.issuer import (
     NOW,
     SECRET,
     JwksServer,
+    SigningKey,
     b64,
     claims,
     eventually,
@@ -529,10 +530,10 @@ def test_the_explanation_is_the_verdict(verifier: TokenVerifier) -> None:
     """`explain` gives what `verify` gives, and by whose rules."""
     for token in (*GOOD, *(token for _, token, _ in REFUSED)):
         if len(token) < MAX_TOKEN and token.isascii():
-            identity, issuer = verifier.explain(token)
-            assert identity == verifier.verify(token)
-            assert (issuer is not None) or not identity.verified
-    assert verifier.explain(RSA.sign(claims(iss=EVIL)))[1] is None
+            verdict = verifier.explain(token)
+            assert verdict.identity == verifier.verify(token)
+            assert (verdict.issuer is not None) or not verdict.identity.verified
+    assert verifier.explain(RSA.sign(claims(iss=EVIL))).issuer is None
 
 
 def test_claims_of_the_operators_choice() -> None:
@@ -841,16 +842,71 @@ def test_a_key_set_without_names_is_rotated_too(server: JwksServer) -> None:
         assert not verifier.verify(GOOD[0]).verified
 
 
-def test_forged_tokens_under_a_known_key_cause_no_fetch() -> None:
-    """The key is there; only the signature is wrong."""
+def test_only_what_another_key_may_have_signed_asks_for_keys() -> None:
+    """No token of another issuer, none that claims to need no key; and what is kept of a token asks for nothing."""
     source = Given(KEYS)
     with verifying(issuer_with(source)) as verifier:
-        verifier.verify(forged(GOOD[0]))
+        verifier.verify(GOOD[0])
         verifier.verify(unsigned("none"))
         verifier.verify(RSA.sign(claims(iss=EVIL), kid="unknown"))
+        verifier.verify(RSA.sign(claims(exp=NOW - 600), kid="rsa"))
         assert source.wants == 0
-        verifier.verify(RSA.sign(claims(), kid="unknown"))
-        assert source.wants == 1
+        for wants, token in enumerate(
+            (
+                RSA.sign(claims(), kid="unknown"),
+                forged(GOOD[0]),
+                OTHER.sign(claims(), kid="rsa"),
+                RSA.sign(claims(), kid="ec"),
+                OTHER.sign(claims(), kid=None),
+            ),
+            1,
+        ):
+            for _ in range(3):
+                verifier.verify(token)
+            assert source.wants == wants
+
+
+@pytest.mark.parametrize(("before", "after"), [(RSA, signing_key("RS256", 1)), (RSA, EC), (EC, RSA)])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_key_replaced_under_its_name_loses_no_identity(
+    server: JwksServer, before: SigningKey, after: SigningKey, named: bool
+) -> None:
+    """Also by one of another type: the first request with the new key waits for the one fetch that it causes, and the
+    old key's results end with it, those that were kept included."""
+    kid = "fixed" if named else None
+    server.body = jwks(before.jwk("fixed"))
+    with verifying(from_server(server)) as verifier:
+        old = before.sign(claims(), kid=kid)
+        assert verifier.verify(old).verified
+        server.body = jwks(after.jwk("fixed"))
+        count = len(server.requests)
+        assert patiently(verifier, after.sign(claims(), kid=kid)).verified
+        assert len(server.requests) == count + 1
+        assert not verifier.verify(old).verified
+        for number in range(20):
+            assert verifier.verify(after.sign(claims(jti=str(number)), kid=kid)).verified
+        assert len(server.requests) <= count + 2
+
+
+def test_a_flood_of_forgeries(server: JwksServer) -> None:
+    """Thousands of them under a known key cause one fetch an interval; no result is lost, no good request waits."""
+    with verifying(from_server(server, interval=0.3)) as verifier:
+        kept = verifier.verify(GOOD[0])
+        started = time.monotonic()
+        head = GOOD[0].rpartition(".")[0]
+        for number in range(5_000):
+            token = f"{head}.{b64(number.to_bytes(256, 'big'))}"
+            assert verifier.verify(token).reason is Reason.SIGNATURE_MISMATCH
+            if number % 250 == 0:
+                again = verifier.verify(GOOD[0])
+                assert again is kept
+                assert not verifier.undecided(again)
+        intervals = (time.monotonic() - started) / 0.3
+        assert len(server.requests) <= intervals + 2
+        server.body = jwks(signing_key("RS256", 1).jwk("rsa"))
+        new = signing_key("RS256", 1).sign(claims(), kid="rsa")
+        assert eventually(lambda: verifier.verify(new).verified, 5)
+        assert not verifier.verify(GOOD[0]).verified
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # servers that preload do just this
