@@ -131,9 +131,7 @@ _IN_URL = re.compile(
     r"(?<=access_token=)[^&#\s]+|(?<![\w\-])e(?:y[IJAB]|w[0o1pkl])[\w\-]{15,}\.[\w\-]*\.[\w.\-]*", re.ASCII
 )
 _ESCAPE = re.compile(r"\\(?:\\|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
-CUT = "…sha256:"
-"""What a cut value ends in, before its digest."""
-_CUT = re.compile(rf"{CUT}[0-9a-f]{{32}}\Z")
+_CUT = re.compile(r"…sha256:[0-9a-f]{32}\Z")
 _CUT_LENGTH = 40
 _MIN_INJECTIVE = 64
 """A shorter limit leaves no room for a digest: a cut value ends in an ellipsis there, and names nobody."""
@@ -163,7 +161,12 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
         return kept
     if limit < _MIN_INJECTIVE:
         return kept[: limit - 1] + "…"
-    return f"{kept[: limit - _CUT_LENGTH]}{CUT}{_digest(value)}"
+    return cut(kept[: limit - _CUT_LENGTH], _digest(value))
+
+
+def cut(kept: str, digest: str) -> str:
+    """What is kept of a value, and the digest of the whole."""
+    return f"{kept}…sha256:{digest}"
 
 
 def without_tokens(value: str) -> str:
@@ -202,7 +205,7 @@ def bounded(value: Any) -> Value | None:
         if any(item is None for item in items):
             return None
         texts = [item if isinstance(item, str) else str(item) for item in items]
-        return texts if len(texts) <= MAX_ITEMS else [*texts[: MAX_ITEMS - 1], f"{CUT}{digest_of(texts)}"]
+        return texts if len(texts) <= MAX_ITEMS else [*texts[: MAX_ITEMS - 1], cut("", digest_of(texts))]
     return None
 
 

@@ -114,7 +114,7 @@ class Privacy:
         found: list[str] = []
         for name, digest in partial.items():
             if policy is Policy.RAW or not is_personal(name):
-                found.append(f"{name}{attr.CUT}{digest}")
+                found.append(attr.cut(name, digest))
             elif policy is Policy.PSEUDONYM and self.pseudonyms is not None:
                 found.append(f"{name}…hmac-sha256:{self.pseudonyms.of('claim', issuer, digest)[:32]}")
         return found

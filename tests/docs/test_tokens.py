@@ -211,6 +211,48 @@ def test_recipe(name: str, tmp_path: Path) -> None:
         verifier.close()
 
 
+def test_a_load_balancer_beside_its_user_pool(tmp_path: Path) -> None:
+    """Both recipes in one file, as they stand: the same issuer's name in both tokens, the header tells them apart."""
+    config = loaded(RECIPES["cognito"] + "\n" + RECIPES["aws-alb"], tmp_path)
+    header, payload = TOKENS["aws-alb"][0]
+    of_pool, of_balancer = TOKENS["cognito"][0], (header, {**payload, "iss": config.issuers[0].issuer})
+    of_pool = (of_pool[0], {**of_pool[1], "iss": config.issuers[0].issuer})
+    verifier, sources = verifier_of(config, tmp_path, [of_pool, of_balancer])
+    try:
+        for name, (head, body) in (("aws-alb", of_balancer), ("cognito", of_pool)):
+            token = signed(name, head, body)
+            pair = (HEADERS[name], token) if name in HEADERS else ("Authorization", f"Bearer {token}")
+            shown = sources.present(request_with(pair))
+            identity = verifier.verify(token, shown.source)
+            assert (identity.reason, identity.subject) == (None, body["sub"])
+    finally:
+        verifier.close()
+
+
+def test_a_clients_origin_and_a_backends_key(tmp_path: Path) -> None:
+    """Clerk's `azp` is no client, and who shows Supabase's `service_role` key is a service, as the page says."""
+    config = loaded(RECIPES["clerk"], tmp_path)
+    verifier, _ = verifier_of(config, tmp_path, TOKENS["clerk"])
+    header, payload = TOKENS["clerk"][0]
+    identity = verifier.verify(signed("clerk", header, payload))
+    verifier.close()
+    assert payload["azp"] == "https://app.example.com"
+    assert (identity.verified, identity.client, identity.actor) == (True, None, ActorType.USER)
+    (tmp_path / "supabase.secret").write_bytes(SECRET)
+    table = '[[issuer]]\npreset = "supabase"\nissuer = "supabase"\naudience = []\nsecret_file = "supabase.secret"\n'
+    assert 'issuer = "supabase"' in PAGE.read_text("utf-8")
+    config = loaded(table, tmp_path)
+    issuers = make_issuers(config.issuers, KeyRing(tell=lambda *_, **__: None), lambda *_, **__: None)
+    assert issuers is not None
+    verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
+    legacy = {"iss": "supabase", "ref": "projectref", "iat": IAT, "exp": IAT + 600}
+    for role, actor in (("service_role", ActorType.SERVICE), ("anon", ActorType.USER)):
+        identity = verifier.verify(signing_key("HS256").sign({**legacy, "role": role}))
+        assert (identity.verified, identity.actor_id, identity.actor) == (True, "unknown", actor)
+        assert identity.telemetry["user.roles"] == [role]
+    verifier.close()
+
+
 def test_every_block_of_toml_can_be_loaded(tmp_path: Path) -> None:
     """What is shown beside the recipes too."""
     blocks = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)

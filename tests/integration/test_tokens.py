@@ -15,7 +15,7 @@ import pytest
 from jwt_audit.values import PREFIX
 from support.issuer import SigningKey, Site, claims, jwks, jwks_server, signing_key
 from support.served import GUNICORN, UVICORN, Served, Told, serving
-from support.shapes import IAT, REASONS, SHAPES, expected, header_of, issuer_of, token_of
+from support.shapes import IAT, REASONS, SHAPES, expected, header_of, issuer_of, token_of, toml
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = [
@@ -160,3 +160,73 @@ def test_an_issuer_that_is_found_by_its_metadata_and_changes_its_keys(tmp_path: 
         assert site.asked.count("/keys") <= 3
         # No span of ours: the fetches are made where nothing traces.
         assert not [item for item in shop.items("traces") if "/keys" in json.dumps(item.form)]
+
+
+@pytest.mark.parametrize(("example", "command"), [("fastapi", UVICORN), ("flask", GUNICORN)])
+def test_a_key_that_is_replaced_and_keeps_its_name(tmp_path: Path, example: str, command: tuple[str, ...]) -> None:
+    """The new key's tokens are verified from the first on, the old one's no more; forgeries cause no more fetches."""
+    old, new, foreign = signing_key("ES256"), signing_key("ES256", 1), signing_key("ES256", 2)
+
+    def signed(key: SigningKey, number: int) -> str:
+        now = int(time.time())
+        return key.sign(claims(iat=now, exp=now + 600, jti=f"j-{number}"), kid="fixed")
+
+    with jwks_server() as server:
+        server.body = jwks(old.jwk("fixed"))
+        server.headers = {"Cache-Control": "max-age=3600"}
+        environment = {f"{PREFIX}JWKS": server.url, "SHOP_SECRET": "s" * 32}
+        with serving(tmp_path, EXAMPLES / example, command=command, **environment) as shop:
+            kept = signed(old, 0)
+            before = [shop.ask("/orders/1", kept), shop.ask("/orders/1", signed(old, 1))]
+            fetched = len(server.requests)  # also by the process that has forked the one that serves
+            server.body = jwks(new.jwk("fixed"))
+            after = [shop.ask("/orders/1", signed(new, number)) for number in range(2, 6)]
+            gone = shop.ask("/orders/1", kept)
+            assert len(server.requests) == fetched + 1
+            fetched, started = len(server.requests), time.monotonic()
+            forged = [shop.ask("/orders/1", signed(foreign, number)) for number in range(100)]
+            again = shop.ask("/orders/1", signed(new, 6))
+            intervals = (time.monotonic() - started) / 10
+            assert len(server.requests) - fetched <= intervals + 1
+            for answer in (*before, *after, again):
+                assert shop.told(answer).record["jwt.status"] == "verified"
+            for answer in (gone, forged[0], forged[-1]):
+                record = shop.told(answer).record
+                assert (record["jwt.status"], record["jwt.error"]) == ("invalid", "signature_mismatch")
+
+
+@pytest.mark.parametrize(("example", "command"), [("fastapi", UVICORN), ("flask", GUNICORN)])
+def test_a_load_balancer_in_front_of_an_issuer(tmp_path: Path, example: str, command: tuple[str, ...]) -> None:
+    """The tables of the page for Cognito and for AWS' load balancers in one file, one issuer's name in both tokens."""
+    pool, balancer = signing_key("RS256"), signing_key("ES256")
+    issuer, arn = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Example01", "arn:aws:elb:orders"
+    with jwks_server() as server:
+        site = Site(server)
+        site.pages["/pool"] = jwks(pool.jwk("p1"))
+        site.pages["/1a2b-3c"] = balancer.pem
+        tables = [
+            {"preset": "cognito", "issuer": issuer, "jwks": f"{site.base}/pool", "audience": ["web"]},
+            {"preset": "aws-alb", "jwks": f"{site.base}/{{kid}}", "audience": [arn]},
+        ]
+        (tmp_path / "issuers.toml").write_text("\n".join(map(toml, tables)))
+        environment = {f"{PREFIX}ISSUERS_FILE": str(tmp_path / "issuers.toml"), "SHOP_SECRET": "s" * 32}
+        now = int(time.time())
+        payload = {"iss": issuer, "exp": now + 600}
+        header = {"typ": "JWT", "alg": "ES256", "kid": "1a2b-3c", "signer": arn, "iss": issuer, "client": "web"}
+        by_balancer = balancer.sign_padded(header, {**payload, "sub": "from-the-balancer"})
+        by_pool = pool.sign({**payload, "sub": "from-the-pool", "client_id": "web", "token_use": "access"}, kid="p1")
+        with serving(tmp_path, EXAMPLES / example, command=command, **environment) as shop:
+            for token, named, person in (
+                (by_pool, "Authorization", "from-the-pool"),
+                (by_balancer, "X-Amzn-Oidc-Data", "from-the-balancer"),
+                (by_pool, "Authorization", "from-the-pool"),
+            ):
+                sent = f"Bearer {token}" if named == "Authorization" else token
+                told = shop.told(shop.ask("/orders/1", **{named: sent}))
+                assert (told.record["jwt.status"], told.record.get("enduser.id")) == ("verified", person)
+                assert told.server["enduser.id"] == person
+            crossed = [
+                shop.ask("/orders/1", **{"X-Amzn-Oidc-Data": by_pool}),
+                shop.ask("/orders/1", Authorization=f"Bearer {by_balancer}"),
+            ]
+            assert [shop.told(answer).record["jwt.status"] for answer in crossed] == ["invalid", "invalid"]

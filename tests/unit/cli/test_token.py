@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,9 @@ def test_a_good_token() -> None:
             "jwt.session_claim": "sid",
         },
         "actor": {"id": "u1001", "type": "user"},
+        "mismatches": [],
+        "hints": [],
+        "mappings": [],
     }
 
 
@@ -191,3 +195,188 @@ def test_pseudonyms_as_they_would_be_recorded(tmp_path: Path, monkeypatch: pytes
     answer = found(TOKEN)
     assert answer["actor"]["id"] == answer["attributes"]["enduser.pseudo.id"]
     assert "u1001" not in json.dumps(answer)
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, folder: Path, tables: str) -> None:
+    for name in ("JWKS", "ISSUER"):
+        monkeypatch.delenv(f"{PREFIX}{name}")
+    (folder / "issuers.toml").write_text(tables)
+    monkeypatch.setenv(f"{PREFIX}ISSUERS_FILE", str(folder / "issuers.toml"))
+
+
+HERE = f'[[issuer]]\nissuer = "{ISSUER}"\njwks = "keys.json"\n'
+OTHER = signing_key("ES256", 1)
+MISMATCHES: dict[str, tuple[str, str, dict[str, list[str]], dict[str, list[str]]]] = {
+    # name: table, token, found, wanted
+    "audience": (
+        f'{HERE}audience = ["orders-api", "billing"]',
+        KEY.sign(claims(aud="account"), kid="k"),
+        {"aud": ["account"]},
+        {"aud": ["billing", "orders-api"]},
+    ),
+    "audiences": (
+        f'{HERE}audience = "orders-api"',
+        KEY.sign(claims(aud=["a", "b", 7, None]), kid="k"),
+        {"aud": ["a", "b", "7", "null"]},
+        {"aud": ["orders-api"]},
+    ),
+    "no audience": (
+        f'{HERE}audience = "orders-api"',
+        KEY.sign(claims(aud=None), kid="k"),
+        {"aud": []},
+        {"aud": ["orders-api"]},
+    ),
+    "audience by client": (
+        f'{HERE}audience = "orders-api"',
+        KEY.sign(claims(aud=None, client_id="web"), kid="k"),
+        {"client_id": ["web"]},
+        {"client_id": ["orders-api"]},
+    ),
+    "audience by header": (
+        '[[issuer]]\npreset = "aws-alb"\nsource = "bearer"\njwks = "keys.json"\naudience = "arn:a"',
+        KEY.sign(claims(), kid="k", signer="arn:b"),
+        {"signer": ["arn:b"]},
+        {"signer": ["arn:a"]},
+    ),
+    "issuer": (
+        f'{HERE}[[issuer]]\nissuer = "https://b.example.com"\njwks = "keys.json"\nsource = "header:x-b"',
+        KEY.sign(claims(iss="https://other.example.com"), kid="k"),
+        {"iss": ["https://other.example.com"], "source": ["bearer"]},
+        {"iss": [ISSUER, "https://b.example.com (from header:x-b)"], "source": ["any source", "header:x-b"]},
+    ),
+    "no issuer": (HERE, KEY.sign(claims(iss=None), kid="k"), {"iss": []}, {"iss": [ISSUER]}),
+    "tenant": (
+        '[[issuer]]\npreset = "entra"\njwks = "keys.json"\nalgorithms = "ES256"\naudience = "api"',
+        KEY.sign(claims(iss="https://login.microsoftonline.com/a/v2.0", tid="b"), kid="k"),
+        {"iss": ["https://login.microsoftonline.com/a/v2.0"], "tid": ["b"]},
+        {"iss": ["https://login.microsoftonline.com/{tenantid}/v2.0"], "tid": ["the tenant that iss names"]},
+    ),
+    "type": (f'{HERE}typ = "at+jwt"', TOKEN, {"typ": ["JWT"]}, {"typ": ["at+jwt"]}),
+    "missing claim": (
+        f'{HERE}typ = "at+jwt"',
+        KEY.sign(claims(), kid="k", typ="at+jwt"),
+        {"client_id": []},
+        {"client_id": ["it has to be there"]},
+    ),
+    "milliseconds": (
+        HERE,
+        KEY.sign(claims(exp=NOW * 1000), kid="k"),
+        {"exp": [str(NOW * 1000)]},
+        {"exp": ["seconds since the epoch"]},
+    ),
+    "an object for a subject": (
+        HERE,
+        KEY.sign(claims(sub={"id": "u1001"}), kid="k"),
+        {"sub": ["an object"]},
+        {"sub": ["a text, or an integer"]},
+    ),
+    "algorithm of the issuer": (f'{HERE}algorithms = ["ES384"]', TOKEN, {"alg": ["ES256"]}, {"alg": ["ES384"]}),
+    "unknown key": (HERE, KEY.sign(claims(), kid="new"), {"kid": ["new"]}, {"kid": ["k"]}),
+    "expired": (
+        HERE,
+        KEY.sign(claims(exp=NOW - 60), kid="k"),
+        {"exp": ["2026-11-24T05:59:00Z"]},
+        {"exp": ["after 2026-11-24T06:00:01Z, give or take 10 s"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISMATCHES)
+def test_both_sides_of_a_mismatch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the token has and what was wanted, or the name of the claim that is missing: in text and in JSON."""
+    tables, token, has, wanted = MISMATCHES[name]
+    configure(monkeypatch, tmp_path, tables)
+    answer = found(token)
+    assert answer["error"] is not None
+    assert {one["what"]: one["found"] for one in answer["mismatches"]} == has
+    assert {one["what"]: one["wanted"] for one in answer["mismatches"]} == wanted
+    shown = inspect(token).stdout
+    for what in has:
+        assert f"{what} of the token: {', '.join(has[what]) or 'none'}\n" in shown
+        assert re.search(rf"^  {what} wanted: +{re.escape(', '.join(wanted[what]))}$", shown, re.MULTILINE)
+    for part in token.split("."):
+        assert part not in shown
+
+
+@pytest.mark.parametrize(
+    ("reason", "tables", "token", "hint"),
+    [
+        (
+            "signature_mismatch",
+            HERE,
+            OTHER.sign(claims(), kid="k", nonce="bm9uY2U"),
+            "Microsoft signs tokens for its own Graph",
+        ),
+        ("signature_mismatch", HERE, OTHER.sign(claims(), kid="k"), None),
+        ("audience_mismatch", f'{HERE}audience = "x"', KEY.sign(claims(aud="account", azp="web"), kid="k"), "mapper"),
+        ("audience_mismatch", f'{HERE}audience = "x"', KEY.sign(claims(aud="X/"), kid="k"), "the slash at the end"),
+        ("issuer_mismatch", HERE, KEY.sign(claims(iss=ISSUER.rstrip("/")), kid="k"), "the slash at the end"),
+        ("issuer_mismatch", HERE, KEY.sign(claims(iss=ISSUER.replace("https", "http")), kid="k"), "the slash at the"),
+        ("issuer_mismatch", HERE, KEY.sign(claims(iss="https://other.example.com"), kid="k"), None),
+        (
+            "unknown_key",
+            '[[issuer]]\nissuer = "https://acme.okta.com"\njwks = "keys.json"',
+            KEY.sign(claims(iss="https://acme.okta.com", cid="c", uid="u"), kid="unpublished"),
+            "an Okta org's own",
+        ),
+    ],
+)
+def test_a_hint_where_more_is_known(
+    reason: str, tables: str, token: str, hint: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above all of tokens that others cannot verify: those are no attack."""
+    configure(monkeypatch, tmp_path, tables)
+    answer = found(token)
+    assert answer["error"] == reason
+    assert len(answer["hints"]) == (hint is not None)
+    shown = inspect(token).stdout
+    assert ("hint: " in shown) == (hint is not None)
+    if hint is not None:
+        assert hint in answer["hints"][0]
+        assert hint in shown
+
+
+def test_each_mapped_claim_and_what_it_gave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, a part, or nothing, and why; also of an expired token, and of one that the app alone verifies."""
+    mapping = "roles=user.roles,groups=x.groups,team=x.team,realm_access/roles=x.realm,none=x.none,n=x.n,m=x.n"
+    monkeypatch.setenv(f"{PREFIX}CLAIMS", mapping)
+    given = claims(roles={"admin": {"1": "a"}}, groups=["a", None], team="t", realm_access={"roles": []}, n=1, m=2)
+    given["none"] = None
+    wanted = [
+        ("roles", "part", "it is an object: the names of its members are recorded, not what is in them"),
+        ("groups", "part", "1 of its 2 items are left out: neither texts nor numbers"),
+        ("team", "all", None),
+        ("realm_access/roles", "no", "the token has no such claim; /realm_access/roles would be one"),
+        ("none", "no", "it is null"),
+        ("n", "all", None),
+        ("m", "no", "x.n comes from a claim that is named before it"),
+    ]
+    token = KEY.sign(given, kid="k")
+    answer = found(token)
+    assert [(one["claim"], one["recorded"], one["why"]) for one in answer["mappings"]] == wanted
+    partial = answer["attributes"]["jwt.claims_partial"]
+    assert [one.partition("…sha256:")[0] for one in partial] == ["user.roles", "x.groups"]
+    shown = inspect(token).stdout
+    assert "  groups -> x.groups: a part: 1 of its 2 items are left out: neither texts nor numbers\n" in shown
+    assert "  none -> x.none: nothing: it is null\n" in shown
+    assert "team -> " not in shown
+    late = found(token, "--at", "2030-01-01T00:00:00Z")
+    assert (late["status"], late["mappings"]) == ("expired", answer["mappings"])
+    assert found(OTHER.sign(given, kid="k"))["mappings"] == []
+    monkeypatch.delenv(f"{PREFIX}JWKS")
+    monkeypatch.delenv(f"{PREFIX}ISSUER")
+    assert found(OTHER.sign(given, kid="k"))["mappings"] == answer["mappings"]
+
+
+def test_a_key_that_was_replaced_under_its_name_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The answer is the one that the app gives a moment later."""
+    with jwks_server() as server:
+        bodies = iter([jwks(KEY.jwk("k"))])
+
+        def answer(handler: Any) -> None:
+            server.body = next(bodies, jwks(OTHER.jwk("k")))
+            server.write(handler)
+
+        server.answer = answer
+        monkeypatch.setenv(f"{PREFIX}JWKS", server.url)
+        assert found(OTHER.sign(claims(), kid="k"))["status"] == "verified"
