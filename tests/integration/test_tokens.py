@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from jwt_audit.attributes import digest_of
 from jwt_audit.values import PREFIX
 from support.issuer import SigningKey, Site, claims, jwks, jwks_server, signing_key
 from support.served import GUNICORN, UVICORN, Served, Told, serving
@@ -230,3 +231,51 @@ def test_a_load_balancer_in_front_of_an_issuer(tmp_path: Path, example: str, com
                 shop.ask("/orders/1", Authorization=f"Bearer {by_balancer}"),
             ]
             assert [shop.told(answer).record["jwt.status"] for answer in crossed] == ["invalid", "invalid"]
+
+
+WHO = """
+import logging
+
+from flask import Flask
+from jwt_audit import current_identity
+
+app = Flask(__name__)
+
+
+@app.get("/")
+def who():
+    logging.getLogger("shop").warning("asked")
+    identity = current_identity()
+    return {"subject": identity.subject, "claims": dict(identity.claims), "partial": list(identity.partial)}
+"""
+
+
+@pytest.mark.parametrize(
+    ("roles", "kept"),
+    [
+        ({"admin": {"1780": "acme.example.com"}, "viewer": {"1780": "acme.example.com"}}, ["admin", "viewer"]),
+        (["admin", None, {"name": "viewer"}], ["admin"]),
+        ([f"group-{number}" for number in range(70)], [f"group-{number}" for number in range(64)]),
+        ({"roles": ["admin"]}, None),
+    ],
+)
+def test_what_the_app_gets_and_what_is_told_of_it(tmp_path: Path, roles: Any, kept: list[str] | None) -> None:
+    """The app has texts as the token says them and lists uncut; span, log line and record have one form and a mark."""
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "app.py").write_text(WHO)
+    key, now, person = signing_key("ES256"), int(time.time()), "DOMAIN\\x64\\new\nline"
+    (work / "keys.json").write_bytes(jwks(key.jwk("k")))
+    claim = "urn:zitadel:iam:org:project:roles"
+    environment = {f"{PREFIX}JWKS": str(work / "keys.json"), f"{PREFIX}CLAIMS": f"{claim}=user.roles"}
+    with serving(tmp_path, work, command=GUNICORN, **environment) as served:
+        token = key.sign({**claims(sub=person, iat=now, exp=now + 600), claim: roles}, kid="k")
+        answer = served.ask("/", token)
+        told = served.told(answer, logs=1)
+        given = roles if len(roles) == 70 else kept
+        claims_given = {} if given is None else {"user.roles": given}
+        assert answer.json == {"subject": person, "claims": claims_given, "partial": ["user.roles"]}
+        for found in map(plain, (told.record, told.server, told.logs["asked"])):
+            assert found["enduser.id"] == "DOMAIN\\\\x64\\\\new\\x0aline"
+            assert found.get("user.roles") == kept
+            assert found["jwt.claims_partial"] == [f"user.roles…sha256:{digest_of(roles)}"]
