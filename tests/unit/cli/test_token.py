@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from jwt_audit.cli.main import main
 from jwt_audit.cli.token import WHY
 from jwt_audit.identity import Reason
+from jwt_audit.tokens.verify import NO_CREDENTIALS
 from jwt_audit.values import PREFIX
 from support.issuer import ISSUER, NOW, SECRET, claims, jwks, jwks_server, signing_key
 
@@ -272,6 +273,54 @@ MISMATCHES: dict[str, tuple[str, str, dict[str, list[str]], dict[str, list[str]]
     ),
     "algorithm of the issuer": (f'{HERE}algorithms = ["ES384"]', TOKEN, {"alg": ["ES256"]}, {"alg": ["ES384"]}),
     "unknown key": (HERE, KEY.sign(claims(), kid="new"), {"kid": ["new"]}, {"kid": ["k"]}),
+    "audience of another type": (
+        f'{HERE}audience = "orders-api"',
+        KEY.sign(claims(aud={"x": 1}), kid="k"),
+        {"aud": ["an object"]},
+        {"aud": ["orders-api"]},
+    ),
+    "many audiences": (
+        f"{HERE}audience = {json.dumps([f'a{number:02}' for number in range(20)])}",
+        KEY.sign(claims(aud="b"), kid="k"),
+        {"aud": ["b"]},
+        {"aud": [*(f"a{number:02}" for number in range(16)), "and 4 more"]},
+    ),
+    "tenant of the key": (
+        '[[issuer]]\npreset = "entra"\njwks = "tenants.json"\nalgorithms = "ES256"\naudience = "api"',
+        KEY.sign(claims(iss="https://login.microsoftonline.com/b/v2.0", tid="b"), kid="k"),
+        {"tid": ["b"]},
+        {"tid": ["https://login.microsoftonline.com/a/v2.0"]},
+    ),
+    "issuer of another type": (
+        '[[issuer]]\njwks = "keys.json"',
+        KEY.sign(claims(iss=7), kid="k"),
+        {"iss": ["an integer"]},
+        {"iss": ["a text"]},
+    ),
+    "algorithm of the key": (
+        HERE,
+        signing_key("RS256").sign(claims(), kid="k"),
+        {"alg": ["RS256"]},
+        {"alg": ["ES256"]},
+    ),
+    "a type that speaks for nobody": (
+        HERE,
+        KEY.sign(claims(), kid="k", typ="logout+jwt"),
+        {"typ": ["logout+jwt"]},
+        {"typ": [f"any but {', '.join(sorted(NO_CREDENTIALS))}"]},
+    ),
+    "an end in the header": (
+        HERE,
+        KEY.sign(claims(exp=None), kid="k", exp="soon"),
+        {"exp": ["soon"]},
+        {"exp": ["seconds since the epoch"]},
+    ),
+    "not yet valid": (
+        HERE,
+        KEY.sign(claims(iat=None, nbf=NOW + 60), kid="k"),
+        {"nbf": ["2026-11-24T06:01:00Z"]},
+        {"nbf": ["not after 2026-11-24T06:00:01Z, give or take 10 s"]},
+    ),
     "expired": (
         HERE,
         KEY.sign(claims(exp=NOW - 60), kid="k"),
@@ -285,6 +334,8 @@ MISMATCHES: dict[str, tuple[str, str, dict[str, list[str]], dict[str, list[str]]
 def test_both_sides_of_a_mismatch(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the token has and what was wanted, or the name of the claim that is missing: in text and in JSON."""
     tables, token, has, wanted = MISMATCHES[name]
+    entry = KEY.jwk("k", issuer="https://login.microsoftonline.com/a/v2.0")
+    (tmp_path / "tenants.json").write_bytes(jwks(entry))
     configure(monkeypatch, tmp_path, tables)
     answer = found(token)
     assert answer["error"] is not None
@@ -318,6 +369,12 @@ def test_both_sides_of_a_mismatch(name: str, tmp_path: Path, monkeypatch: pytest
             '[[issuer]]\nissuer = "https://acme.okta.com"\njwks = "keys.json"',
             KEY.sign(claims(iss="https://acme.okta.com", cid="c", uid="u"), kid="unpublished"),
             "an Okta org's own",
+        ),
+        (
+            "unknown_key",
+            '[[issuer]]\nissuer = "http://[acme"\njwks = "keys.json"',
+            KEY.sign(claims(iss="http://[acme", cid="c", uid="u"), kid="unpublished"),
+            None,
         ),
     ],
 )
