@@ -137,13 +137,21 @@ def test_what_comes_after_an_end_begins_another_stream(tmp_path: Path) -> None:
     made.end()
     assert streams(tmp_path) == []
     receipts: list[Receipt] = []
-    threads = [
-        threading.Thread(target=lambda: receipts.extend(made.append(record()) for _ in range(50))) for _ in range(4)
-    ]
+    ended = threading.Event()
+
+    def work() -> None:
+        receipts.extend(made.append(record()) for _ in range(25))
+        assert ended.wait(60)
+        receipts.extend(made.append(record()) for _ in range(25))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
+        begun = bool(receipts)
         made.end()
+        if begun:
+            ended.set()
     made.append(record())
     made.end()
     made.close()

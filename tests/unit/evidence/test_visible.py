@@ -126,7 +126,7 @@ def observed(form: dict[str, Any] = FORM) -> int:
         ("severity", "INFO"),
         ("_stream", "{}"),
         ("detected_level", "info"),
-        ("audit.integrity.hash", HASH),
+        pytest.param("audit.integrity.hash", HASH, id="audit.integrity.hash-the hash"),
         ("audit.integrity.algorithm", "EdDSA"),
         ("event_name", "http.request"),
         ("event_name", ""),
