@@ -41,7 +41,7 @@ def end(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     process.send_signal(signal.SIGTERM)
     said = process.stdout.read()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     return said
 
 
@@ -90,7 +90,7 @@ def test_a_second_shipper_waits_and_takes_over_after_a_kill(tmp_path: Path) -> N
             until(lambda: Stream(live.path).cursor().number == 2)
             assert len(receiver.requests) == 2
             first.send_signal(signal.SIGKILL)
-            first.wait(10)
+            first.wait(60)
             live.request()
             until(lambda: Stream(live.path).cursor().number == 3)
             assert "all is delivered" in end(second)
@@ -169,7 +169,7 @@ def test_a_spool_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     """In one line, with exit code 1."""
     (tmp_path / "file").touch()
     command = [*COMMAND, "ship", str(tmp_path / "file" / "spool")]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 1
     assert found.stderr == f"Error: cannot make the spool {tmp_path / 'file' / 'spool'} (Not a directory)\n"
 

@@ -71,7 +71,7 @@ def running(lines: str, directory: Path, port: int, **more: str) -> Iterator[Pat
     finally:
         os.killpg(shell.pid, signal.SIGTERM)
         try:
-            shell.wait(10)
+            shell.wait(SECONDS)
         except subprocess.TimeoutExpired:
             pass
         try:

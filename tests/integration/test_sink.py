@@ -32,7 +32,7 @@ def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sink]:
 def post(
     sink: Sink, path: str, body: bytes, content_type: str | None, *, method: str = "POST", **headers: str
 ) -> tuple[int, bytes, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", sink.port, timeout=60)
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     if content_type is not None:
         sent["Content-Type"] = content_type
@@ -163,14 +163,14 @@ def test_it_ends_in_order_and_says_nothing_of_what_it_took(tmp_path: Path) -> No
             post(sink, "/v1/logs", b"{" + CANARY.encode(), JSON)
             post(sink, f"/{CANARY}", b"", JSON)
             sink.process.send_signal(number)
-            out, errors = sink.process.communicate(timeout=15)
+            out, errors = sink.process.communicate(timeout=60)
             assert sink.process.returncode == 0
             assert CANARY not in out + errors
     assert CANARY.encode() in (tmp_path / "out" / "logs.jsonl").read_bytes()
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_what_cannot_be_served_is_told_without_a_traceback(sink: Sink, tmp_path: Path) -> None:
@@ -196,6 +196,6 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
         f"sys.argv = ['jwt-audit', 'sink', {str(tmp_path)!r}]\n"
         "from jwt_audit.cli.main import main; main()"
     )
-    found = subprocess.run([COMMAND[0], "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    found = subprocess.run([COMMAND[0], "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 1
     assert "pip install 'opentelemetry-instrumentation-jwt-audit[sink]'" in found.stderr

@@ -83,12 +83,12 @@ class Sink:
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(60)
 
     def end(self) -> tuple[int, str]:
         """SIGTERM; the exit code and what it said."""
         self.process.terminate()
-        _, errors = self.process.communicate(timeout=15)
+        _, errors = self.process.communicate(timeout=60)
         return self.process.returncode, errors
 
 
@@ -135,7 +135,7 @@ def running_shipper(spool: Path, url: str, **variables: str) -> Iterator[subproc
         yield process
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
 
 

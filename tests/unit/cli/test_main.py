@@ -65,6 +65,6 @@ def test_verify_loads_nothing_heavy() -> None:
         "try:\n main(['verify', '--help'])\nexcept SystemExit:\n pass\n"
         f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert found.stderr == "[]\n"
     assert "Usage:" in found.stdout
