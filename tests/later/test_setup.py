@@ -45,7 +45,7 @@ def interpreter(minor: int) -> Path:
     versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     candidates = [shutil.which(name), *sorted(versions.glob(f"3.{minor}.*/bin/{name}"))]
     for candidate in filter(None, candidates):
-        line = [candidate, "-c", "import ensurepip, sys, venv; print(sys.executable)"]
+        line = [str(candidate), "-c", "import ensurepip, sys, venv; print(sys.executable)"]
         found = subprocess.run(line, capture_output=True, text=True, check=False)  # a shim may be of no version
         if found.returncode == 0:
             return Path(found.stdout.strip())
@@ -61,9 +61,9 @@ def download(python: Path, minor: int, scratch: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not complete.exists():
             subprocess.run([python, "-m", "venv", scratch], check=True)
-            line = [scratch / "bin" / "python", "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-            line += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--dest", kept, "--requirement", PINS]
-            subprocess.run(line, check=True, timeout=SECONDS)
+            line = [str(scratch / "bin" / "python"), "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+            line += ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--dest", str(kept)]
+            subprocess.run([*line, "--requirement", str(PINS)], check=True, timeout=SECONDS)
             complete.touch()
     return kept
 
@@ -87,9 +87,8 @@ def offer_newer(wheels: Path, target: Path) -> None:
 
 def clone(target: Path) -> None:
     """What a commit of this working tree would hold, committed in a repository of its own."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-    )
+    line = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(line, cwd=ROOT, capture_output=True, check=True)
     for name in filter(None, listed.stdout.decode().split("\0")):
         if (ROOT / name).exists():  # not removed since the last commit
             (target / name).parent.mkdir(parents=True, exist_ok=True)
@@ -151,7 +150,7 @@ def test_a_fresh_clone_takes_what_is_pinned(tmp_path: Path, minor: int) -> None:
     for _ in range(2):
         assert " passed" in make("test", "PYTEST=-q tests/vectors")
 
-    line = [tmp_path / "clone" / ".venv" / "bin" / "python", "-c", INSTALLED]
+    line = [str(tmp_path / "clone" / ".venv" / "bin" / "python"), "-c", INSTALLED]
     found = json.loads(subprocess.run(line, cwd=tmp_path / "clone", capture_output=True, check=True).stdout)
     found["installed"].pop("setuptools", None)  # up to Python 3.11, ensurepip brings it too
     own = {"pip": found["pip"], PRODUCT: found["installed"][PRODUCT]}
