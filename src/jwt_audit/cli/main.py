@@ -5,16 +5,18 @@ So ``jwt-audit verify`` starts at once and needs nothing of what the others need
 
 from __future__ import annotations
 
-import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
 import click
 
 from ..errors import JWTAuditError
+from .output import OutputError, guarded
 
 COMMANDS = {
     "sink": "jwt_audit.cli.sink:sink",
@@ -29,6 +31,14 @@ COMMANDS = {
 _TOKEN = re.compile(r"(?<!\w)e(?:y[IJAB]|w[0o1pkl])[\w\-]{12,}[\w.\-=]*")
 """A token, or what a message has left of one."""
 
+SAID_BY_ONE = frozenset({"status", "verify"})
+"""The commands whose exit status 1 is what they found. For them an error is 2: the question has no answer."""
+FAULT = 70
+"""The exit status of a failure of ours (EX_SOFTWARE of sysexits.h): nothing is said of what was asked."""
+NO_OUTPUT = 74
+"""The exit status where the output could not be written (EX_IOERR): a full disk, a closed descriptor."""
+INTERRUPTED = 128 + 2
+"""The exit status after SIGINT, as a shell tells a death by it."""
 BROKEN_PIPE = 128 + 13
 """The exit status of a command that nobody reads any more: that of a death by SIGPIPE."""
 
@@ -62,7 +72,42 @@ class _Lazy(MutableMapping[str, click.Command]):
 
 
 class _Group(click.Group):
-    """Shows an error of this package as one line, without a traceback; and no token that was given as an argument."""
+    """Gives each end of a command its exit status, in this one place.
+
+    An error of what was given is one line without a traceback, and shows no token that was given as an argument.
+    Status 1 of the commands in `SAID_BY_ONE` is never given here.
+    """
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """As click has it, and what click makes 1 of has its own status."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        sys.exit(self._status(*args, **extra))
+
+    def _status(self, *args: Any, **extra: Any) -> str | int | None:
+        try:
+            with guarded():
+                try:
+                    return cast("int | None", super().main(*args, standalone_mode=False, **extra))
+                except click.ClickException as error:
+                    error.show()
+                    return error.exit_code
+                except SystemExit as error:  # a command's own
+                    return error.code
+                except (click.Abort, KeyboardInterrupt):
+                    return INTERRUPTED
+                except OutputError:
+                    raise
+                except Exception as error:  # of whatever kind: it is no answer of the command
+                    click.echo(f"jwt-audit: {_fault(error)}", err=True)
+                    return FAULT
+        except OutputError as error:
+            if error.nobody_reads:
+                return BROKEN_PIPE
+            click.echo(f"jwt-audit: the output could not be written ({error})", err=True)
+            return NO_OUTPUT
+        except KeyboardInterrupt:  # in the last write
+            return INTERRUPTED
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -70,20 +115,29 @@ class _Group(click.Group):
         except click.UsageError as error:
             raise click.UsageError(_TOKEN.sub("…", error.format_message()), error.ctx) from error
         except click.ClickException as error:
-            raise click.ClickException(_TOKEN.sub("…", error.format_message())) from error
+            told = click.ClickException(_TOKEN.sub("…", error.format_message()))
+            told.exit_code = 2 if ctx.invoked_subcommand in SAID_BY_ONE else error.exit_code
+            raise told from error
 
     def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except JWTAuditError as error:
             raise click.ClickException(str(error)) from error
-        except BrokenPipeError:
-            # Who reads has gone. Not by 1, which for some commands is a finding. What is buffered goes nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(BROKEN_PIPE)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except EOFError as error:  # which click would take for the end of what a person types
+            raise RuntimeError("unexpected end") from error
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or type(error).__name__
             raise click.ClickException(what) from error
+
+
+def _fault(error: Exception) -> str:
+    """Where it happened, for a report; not what it says, since that may hold what was read."""
+    places = [place for place in traceback.extract_tb(error.__traceback__) if "jwt_audit" in place.filename]
+    where = f" at {Path(places[-1].filename).name}:{places[-1].lineno} in {places[-1].name}" if places else ""
+    return f"a fault of jwt-audit itself, please report it: {type(error).__name__}{where}; there is no result"
 
 
 @click.group(cls=_Group, commands=_Lazy(dict(COMMANDS)), context_settings={"help_option_names": ["-h", "--help"]})

@@ -23,6 +23,7 @@ from ..ship.shipper import Shipper
 from ..ship.turn import holder
 from ..spool.spool import Spool, Stream
 from ..values import PREFIX
+from .output import news
 from .places import check_spool, spool_argument
 from .quantities import counted, size_text
 from .watch import Watch, watching
@@ -83,7 +84,7 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
     # Waited for, not handled: a handler could interrupt this thread while it holds a lock it needs
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     job = _Job(opened, shipper, recorder, watch)
-    click.echo(f"shipping {config.spool} to {assembly.endpoint(config).shown}")
+    news(f"shipping {config.spool} to {assembly.endpoint(config).shown}")
     if once:
         job.once()
     else:
@@ -127,7 +128,7 @@ class _Job:
                 self._tell_turn()
         self._recorder.close()
         left = not self._shipper.stop(STOP_SECONDS)
-        click.echo("stopped; undelivered records wait in the spool" if left else "stopped; all is delivered")
+        news("stopped; undelivered records wait in the spool" if left else "stopped; all is delivered")
 
     def once(self) -> None:
         """Raises ClickException where not all that was there at the start was delivered."""
@@ -151,7 +152,7 @@ class _Job:
                 f"not all is delivered: {why}; {self._watch.records} log records were delivered, "
                 f"{size_text(size)} in {counted(streams, 'stream')} wait in the spool"
             )
-        click.echo(f"all is delivered: {self._watch.records} log records")
+        news(f"all is delivered: {self._watch.records} log records")
 
     def _wait(self, marks: Mapping[str, tuple[Stream, bool, End]]) -> str | None:
         """Until all up to the marks is delivered: None; else why not."""

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .output import news
+
 
 @click.command(short_help="Receive by OTLP and keep it in files, for where no collector is.")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False), default=Path("jwt-audit-sink"))
@@ -36,4 +38,4 @@ def sink(directory: Path, host: str, port: int) -> None:
         raise click.ClickException(
             f"the sink needs {error.name}: pip install 'opentelemetry-instrumentation-jwt-audit[sink]'"
         ) from error
-    serve(directory, host, port, lambda url: print(f"listening on {url}, writing to {directory}", flush=True))
+    serve(directory, host, port, lambda url: news(f"listening on {url}, writing to {directory}"))
