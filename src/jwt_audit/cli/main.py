@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -71,6 +71,10 @@ class _Lazy(MutableMapping[str, click.Command]):
         return len(self._places)
 
 
+class _NoAnswerError(click.ClickException):
+    exit_code = 2
+
+
 class _Group(click.Group):
     """Gives each end of a command its exit status, in this one place.
 
@@ -78,22 +82,22 @@ class _Group(click.Group):
     Status 1 of the commands in `SAID_BY_ONE` is never given here.
     """
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         """As click has it, and what click makes 1 of has its own status."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
-        sys.exit(self._status(*args, **extra))
+            return super().main(args, standalone_mode=False, **extra)
+        sys.exit(self._status(args, **extra))
 
-    def _status(self, *args: Any, **extra: Any) -> str | int | None:
+    def _status(self, args: Sequence[str] | None, **extra: Any) -> int | None:
         try:
             with guarded():
                 try:
-                    return cast("int | None", super().main(*args, standalone_mode=False, **extra))
+                    return cast("int | None", super().main(args, standalone_mode=False, **extra))
                 except click.ClickException as error:
                     error.show()
                     return error.exit_code
                 except SystemExit as error:  # a command's own
-                    return error.code
+                    return FAULT if isinstance(error.code, str) else error.code
                 except (click.Abort, KeyboardInterrupt):
                     return INTERRUPTED
                 except OutputError:
@@ -115,9 +119,8 @@ class _Group(click.Group):
         except click.UsageError as error:
             raise click.UsageError(_TOKEN.sub("…", error.format_message()), error.ctx) from error
         except click.ClickException as error:
-            told = click.ClickException(_TOKEN.sub("…", error.format_message()))
-            told.exit_code = 2 if ctx.invoked_subcommand in SAID_BY_ONE else error.exit_code
-            raise told from error
+            kind = _NoAnswerError if ctx.invoked_subcommand in SAID_BY_ONE else click.ClickException
+            raise kind(_TOKEN.sub("…", error.format_message())) from error
 
     def _invoke(self, ctx: click.Context) -> Any:
         try:

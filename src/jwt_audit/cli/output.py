@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -127,3 +129,14 @@ def _hold_descriptors() -> None:
             if held != fd:
                 os.dup2(held, fd)
                 os.close(held)
+
+
+def reader_waits(seconds: float) -> bool:
+    """Wait for so long; False as soon as nobody reads standard output any more, also where nothing is written."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # it is no file
+        time.sleep(seconds)
+        return True
+    return not any(event & select.POLLERR for _, event in poll.poll(seconds * 1000))

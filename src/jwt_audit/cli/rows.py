@@ -1,38 +1,33 @@
-"""What `jwt-audit tail` shows of a record: a row for people, an object for programs.
+"""What `jwt-audit tail` shows of a record: a row, and the object that programs get of it.
 
 Invariants: a person or session is named only where the token was verified; of an expired token, whose
-signature held, they stand in brackets. What came with a request is shown escaped: no control
+signature held, they stand in brackets in the table. What came with a request is shown escaped: no control
 character of it, nor one that turns the direction of writing, reaches a terminal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 import orjson
-from rich.cells import cell_len, set_cell_size
 
 from .. import attributes as attr
-from ..attributes import text
 from ..identity import UNKNOWN, Status
 from ..sources.seen import Seen
 
 TOKEN_WORDS = tuple(status.value for status in Status)
-_COLUMNS = ("time", "who", "session", "action", "route", "status", "token")
-_WIDTHS = (24, 18, 14, 8, 30, 6, 24)
-_ROUTE, _NARROWEST = 4, 16
-_EACH_REQUEST = (attr.EVENT_RECEIVED, attr.EVENT_LATE)
+SECOND_RECORDS = (attr.EVENT_RECEIVED, attr.EVENT_LATE)
+"""Events of records beside the one that each request has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One record. ``user`` and ``session`` are proved ones; ``shown_*`` are what stands in the table."""
 
-    time: int
-    event: str
+    seen: Seen
     user: str | None
     session: str | None
     shown_user: str
@@ -43,6 +38,8 @@ class Row:
     route: str | None
     status: int | None
     outcome: str
+    target_type: str | None
+    target: str | None
     request_id: str | None
     issuer: str | None
     expires_at: int | None
@@ -52,7 +49,7 @@ class Row:
 
 def is_shown(seen: Seen, *, everything: bool) -> bool:
     """Whether it has a row: one for each request, connection or event of the app, unless all is wanted."""
-    return everything or not (seen.event.startswith("audit.") or seen.event in _EACH_REQUEST)
+    return everything or not (seen.event.startswith("audit.") or seen.event in SECOND_RECORDS)
 
 
 def row(seen: Seen) -> Row:
@@ -70,8 +67,7 @@ def row(seen: Seen) -> Row:
         shown_user = _in_brackets(_text(found, attr.JWT_EXPIRED_SUBJECT)) or shown_user
         shown_session = _in_brackets(_text(found, attr.JWT_EXPIRED_SESSION))
     return Row(
-        time=seen.time,
-        event=seen.event,
+        seen=seen,
         user=user,
         session=session,
         shown_user=shown_user,
@@ -82,6 +78,8 @@ def row(seen: Seen) -> Row:
         route=_text(found, attr.HTTP_ROUTE),
         status=_number(found, attr.HTTP_STATUS),
         outcome=_text(found, attr.OUTCOME) or "",
+        target_type=_text(found, attr.TARGET_TYPE),
+        target=_text(found, attr.TARGET_ID),
         request_id=_text(found, attr.REQUEST_ID),
         issuer=issuer,
         expires_at=_number(found, attr.JWT_EXPIRES_AT) if token == Status.VERIFIED.value else None,
@@ -106,10 +104,37 @@ def _in_brackets(value: str | None) -> str:
     return f"({value})" if value else ""
 
 
+_MEMBERS = {
+    "record_id": attr.RECORD_ID,
+    "action": attr.ACTION,
+    "outcome": attr.OUTCOME,
+    "decision": attr.DECISION,
+    "reason": attr.JWT_ERROR,
+    "error_type": attr.ERROR_TYPE,
+    "target_type": attr.TARGET_TYPE,
+    "target_id": attr.TARGET_ID,
+    "route": attr.HTTP_ROUTE,
+    "client": attr.CLIENT_ADDRESS,
+    "peer": attr.PEER_ADDRESS,
+    "user_agent": attr.USER_AGENT,
+    "actor": attr.ACTOR_ID,
+    "actor_type": attr.ACTOR_TYPE,
+    "stream": attr.STREAM_ID,
+}
+_NUMBERS = {"number": attr.NUMBER, "duration_us": attr.REQUEST_DURATION}
+_NAMED_ABOVE = frozenset(
+    {attr.REQUEST_ID, attr.URL_PATH, attr.HTTP_METHOD, attr.HTTP_STATUS, attr.JWT_STATUS}
+    | {attr.ENDUSER_ID, attr.ENDUSER_PSEUDO_ID, attr.SESSION_ID, attr.JWT_ISSUER, attr.JWT_EXPIRES_AT}
+    | {*_MEMBERS.values(), *_NUMBERS.values()}
+)
+"""What has a member of its own: a person's name among it, which no other member shows of an unverified token."""
+
+
 def as_json(shown: Row) -> str:
-    """One object on one line, and nothing in it that a terminal would obey."""
-    form = {
-        "timestamp": _iso(shown.time, "microseconds"),
+    """One object on one line with all of the record, and nothing in it that a terminal would obey."""
+    seen, found = shown.seen, shown.seen.attributes
+    form: dict[str, Any] = {
+        "timestamp": iso(seen.time, "microseconds"),
         "request_id": shown.request_id,
         "user_id": shown.user,
         "session_id": shown.session,
@@ -119,8 +144,24 @@ def as_json(shown: Row) -> str:
         "iss": shown.issuer,
         "exp": shown.expires_at,
         "token_status": shown.token,
+        "event": seen.event,
+        "recorded": iso(seen.recorded, "microseconds"),
+        "service": seen.service or None,
+        "trace_id": seen.trace_id or None,
+        "span_id": seen.span_id or None,
+        "body": seen.body or None,
+        **{name: _text(found, attribute) for name, attribute in _MEMBERS.items()},
+        **{name: _number(found, attribute) for name, attribute in _NUMBERS.items()},
+        "attributes": {
+            name: value
+            for name, value in found.items()
+            if name not in _NAMED_ABOVE and not name.startswith(attr.INTEGRITY)
+        },
     }
-    line = orjson.dumps(form).decode("utf-8")
+    try:
+        line = orjson.dumps(form).decode("utf-8")
+    except TypeError:  # an integer of more than 64 bits, which a file may hold
+        line = json.dumps(form, default=str)
     return line if line.isprintable() else "".join(map(_escaped, line))
 
 
@@ -128,76 +169,15 @@ def _escaped(character: str) -> str:
     """As JSON escapes it: beyond the BMP by a pair of surrogates."""
     if character.isprintable():
         return character
-    code = character.encode("utf-16-be")
+    code = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{code[at]:02x}{code[at + 1]:02x}" for at in range(0, len(code), 2))
 
 
-def _iso(time: int, precision: str) -> str:
+def iso(time: int, precision: str) -> str:
+    """Nanoseconds since the epoch as UTC in ISO 8601; the number itself where the calendar ends."""
     try:
         moment = datetime.fromtimestamp(time // 1_000_000_000, timezone.utc)
         moment = moment.replace(microsecond=time % 1_000_000_000 // 1000, tzinfo=None)
     except (OverflowError, OSError, ValueError):
         return str(time)
     return moment.isoformat(timespec=precision) + "Z"
-
-
-def _cells(shown: Row) -> list[str]:
-    where = shown.route or shown.path or ""
-    what = f"{shown.method} {where}" if shown.method else shown.event
-    if shown.event in _EACH_REQUEST:
-        what += f" ({shown.event.rpartition('.')[2]})"
-    token = shown.token or ""
-    if shown.error and shown.error != token:
-        token += f": {shown.error}"
-    status = shown.outcome if shown.status is None else str(shown.status)
-    cells = [_iso(shown.time, "milliseconds"), shown.shown_user, shown.shown_session, shown.action, what]
-    return [text(cell, 4096) for cell in (*cells, status, token)]
-
-
-class Table:
-    """Lines of equal columns. With ``width`` (a terminal's) what is too long is cut, without it nothing is."""
-
-    def __init__(self, *, width: int | None, colour: bool) -> None:
-        self._cut = width is not None
-        self._colour = colour
-        widths = list(_WIDTHS)
-        if width is not None:
-            fixed = sum(widths) - widths[_ROUTE] + 2 * (len(widths) - 1)
-            widths[_ROUTE] = max(_NARROWEST, width - fixed)
-        self._widths = widths
-
-    def fit(self, rows: Iterable[Row]) -> None:
-        """Widen the columns of one that cuts nothing, so that these stand below each other."""
-        if not self._cut:
-            for one in rows:
-                self._widths = [
-                    max(width, cell_len(cell)) for width, cell in zip(self._widths, _cells(one), strict=True)
-                ]
-
-    def header(self) -> str:
-        """The names of the columns."""
-        return self._line([name.upper() for name in _COLUMNS])
-
-    def line(self, shown: Row) -> str:
-        """One record; what came with a request is escaped."""
-        line = self._line(_cells(shown))
-        return f"\x1b[{self._style(shown)}m{line}\x1b[0m" if self._colour and self._style(shown) else line
-
-    @staticmethod
-    def _style(shown: Row) -> str:
-        """Red for what was refused, yellow for a token that proves nothing; plain for the rest."""
-        if shown.token in (Status.INVALID.value, Status.EXPIRED.value, Status.NOT_YET_VALID.value):
-            return "31"
-        if shown.token == Status.UNVERIFIED.value:
-            return "33"
-        return "2" if shown.event.startswith("audit.") else ""
-
-    def _line(self, cells: list[str]) -> str:
-        sized = []
-        for cell, width in zip(cells, self._widths, strict=True):
-            length = cell_len(cell)
-            if length > width and self._cut:
-                sized.append(set_cell_size(cell, width - 1) + "…")
-            else:
-                sized.append(cell + " " * (width - length))
-        return "  ".join(sized).rstrip()

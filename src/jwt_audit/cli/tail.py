@@ -4,231 +4,283 @@ from __future__ import annotations
 
 import heapq
 import os
-import select
-import shutil
 import sys
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 
 import click
 
-from ..errors import JWTAuditError
 from ..sources.growing_file import GivenLines, GrowingFile
 from ..sources.growing_spool import GrowingSpool
-from ..sources.seen import Seen
+from ..sources.several import Several, Source
+from .output import OutputError, reader_waits
 from .places import check_spool, configured_spool
-from .quantities import moment_of, seconds_of
-from .rows import TOKEN_WORDS, Row, Table, as_json, is_shown, row
+from .quantities import counted
+from .rows import Row, as_json
+from .selection import Selection, selection
+from .table import Table
 
 _POLL_SECONDS = 0.3
 _WINDOW = 20_000
 """Rows within which what is there already is put into the order of time; more are not held in memory."""
 _FITTED = 200
-"""Rows that say how wide the columns have to be, where no terminal does."""
+"""Rows that say how wide the columns have to be."""
+_BEFORE_FOLLOWING = 10
+"""Rows of what is there that -f begins with, as tail does."""
 _STDIN = Path("-")
-
-Source = GrowingSpool | GrowingFile
-Wanted = Callable[[Row], bool]
+_FILE_SUFFIXES = (".json", ".jsonl", ".ndjson")
+_NARROWEST = 20
+"""Columns of a terminal; one that says less has not said how wide it is."""
 
 
 @click.command(short_help="Show who did what, as it is written.")
-@click.argument("path", metavar="[SPOOL|FILE]", type=click.Path(path_type=Path, allow_dash=True), required=False)
-@click.option("-f", "--follow", is_flag=True, help="Go on as records are written, until SIGINT.")
-@click.option("-n", "--lines", type=click.IntRange(0), metavar="N", help="Only the last N of what is there already.")
-@click.option("--user", multiple=True, metavar="ID", help="Only of this verified person; may be repeated.")
-@click.option("--session", multiple=True, metavar="ID", help="Only of this verified session; may be repeated.")
+@click.argument("paths", metavar="[SPOOL|FILE]...", type=click.Path(path_type=Path, allow_dash=True), nargs=-1)
+@click.option("-f", "--follow", is_flag=True, help="Go on as records are written, until SIGINT; begins at the end.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Only the last N, of what the other options leave.  [default: all; with -f and no --since: 10]",
+)
+@click.option("--user", multiple=True, metavar="ID", help="Only of this verified person.")
+@click.option("--session", multiple=True, metavar="ID", help="Only of this verified session.")
 @click.option(
     "--status",
     multiple=True,
     metavar="STATUS",
-    help="Only with this response status (403, 4xx) or token status (expired); may be repeated.",
+    help="Only with this response status (403, 4xx) or token status (expired).",
 )
-@click.option("--since", metavar="TIME", help="Only from then on: 15m (ago), 2h, 7d, or ISO 8601 (UTC without offset).")
+@click.option(
+    "--path",
+    "path",
+    multiple=True,
+    metavar="PATH",
+    help="Only of this path or route (/orders/7, '/orders/{id}'), or of all below one ('/orders/*').",
+)
+@click.option("--action", multiple=True, metavar="NAME", help="Only with this action: READ, DELETE, or the app's own.")
+@click.option("--since", metavar="TIME", help="Only what began then or later: 15m (ago), 2h, 7d, or ISO 8601.")
+@click.option("--until", metavar="TIME", help="Only what began then or earlier; as --since.")
 @click.option("--all", "everything", is_flag=True, help="Also what this package writes of itself, and second records.")
-@click.option("--json", "json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "json", is_flag=True, help="One JSON object a line, with all of the record.")
 def tail(
-    path: Path | None,
+    paths: tuple[Path, ...],
     follow: bool,
     lines: int | None,
     user: tuple[str, ...],
     session: tuple[str, ...],
     status: tuple[str, ...],
+    path: tuple[str, ...],
+    action: tuple[str, ...],
     since: str | None,
+    until: str | None,
     everything: bool,
     json: bool,
 ) -> None:
-    """Show who did what, with which token: of a spool, live, or of a file that jwt-audit sink wrote.
+    """Show who did what, with which token: of spools, live, and of files that jwt-audit sink wrote.
 
-    All streams of a spool are shown as one, in the order of time. A directory of the sink's is read at
-    its audit.jsonl, "-" is standard input, and without an argument it is the spool that an app with
-    this environment writes. What is there is shown, then it ends; with -f it goes on, through
-    rotation, restarts and new processes.
+    All that is given is shown as one, in the order of time. A directory of the sink's is read at its
+    audit.jsonl, "-" is standard input, and without an argument it is the spool that an app with this
+    environment writes. What is there is shown, then it ends; with -f it goes on, through rotation,
+    restarts and new processes. Options that choose records may be repeated: any of the values will do.
+
+    \b
+      jwt-audit tail -f /var/lib/orders/audit
+      jwt-audit tail -n 20 --status 403 --status expired /var/lib/orders/audit
+      jwt-audit tail --since 2h --until 1h --path '/orders/*' --action DELETE
+      jwt-audit tail -f --json /var/lib/*/audit | jq -r .user_id
 
     This shows what is written and PROVES NOTHING: jwt-audit verify proves it. WHO and SESSION are those
     of tokens that the app's process verified; of an expired one they stand in brackets, of any other
-    nobody is named. What came with a request is shown escaped.
+    nobody is named. What came with a request is shown escaped. On a terminal the table has its width;
+    times are UTC.
 
     \b
-    Exit status 0  the end of what is there
+    Exit status 0  the end of what is there, or nobody reads any more
                 1  it cannot be read, or not all of it
                 2  wrong usage
               130  ended by SIGINT
     """
-    start = 0 if since is None else _moment(since)
-    wanted = _filter(user, session, status, start)
-    source = _source(path, follow=follow, since=start)
-    out = sys.stdout.buffer
-    table = None if json else _table()
-    show = as_json if table is None else table.line
-
-    told: set[str] = set()
-
-    def new() -> Iterator[Row]:
-        for seen in _polled(source, last=not follow):
-            if is_shown(seen, everything=everything) and wanted(one := row(seen)):
-                yield one
-        for failure in source.failures:
-            if failure not in told:
-                told.add(failure)
-                click.echo(f"jwt-audit: {failure}", err=True)
-
-    def write(some: Iterable[Row], *, at_once: bool = False) -> None:
-        for one in some:
-            out.write(show(one).encode("utf-8") + b"\n")
-            if at_once:
-                out.flush()
-        out.flush()
-
-    with source if isinstance(source, GrowingFile) else nullcontext():
+    wanted = selection(
+        user=user,
+        session=session,
+        status=status,
+        path=path,
+        action=action,
+        since=since,
+        until=until,
+        everything=everything,
+    )
+    named = paths or (configured_spool(),)
+    found = [(one, _source(one, follow=follow, since=wanted.since)) for one in dict.fromkeys(named)]
+    source = Several(found, whole=not follow)
+    if follow and lines is None and since is None and not source.piped:
+        lines = _BEFORE_FOLLOWING
+    show = _Shown(None if json else _table(), more=follow)
+    with closing(source):
         try:
-            piped = isinstance(source, GivenLines)
-            rows: Iterable[Row] = new() if piped else _in_order(new())
-            rows = rows if lines is None else deque(rows, maxlen=lines)
-            if table is not None:
-                click.echo("jwt-audit: as it is written, not verified; jwt-audit verify proves it", err=True)
-                if not piped:  # all of it is there, while a pipe would have to be waited for
-                    first = list(islice(rows := iter(rows), _FITTED))
-                    table.fit(first)
-                    rows = chain(first, rows)
-                out.write(table.header().encode("utf-8") + b"\n")
-                out.flush()
-            write(rows, at_once=piped)
-            while follow and not piped and _reader_waits():
-                write(sorted(new(), key=lambda one: one.time))
-        except BrokenPipeError:
-            # Who reads has seen enough, as head does. What the buffer still holds is to go nowhere
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            whole = _show(source, wanted, show, lines=lines, follow=follow)
+        except OutputError as error:
+            if not error.nobody_reads:
+                raise
+            error.forgive()  # who reads has seen enough, as head does
             return
-        except KeyboardInterrupt:
-            sys.exit(130)
-    if source.unread:
-        click.echo(f"jwt-audit: {source.unread} lines are no records; jwt-audit verify says what they are", err=True)
-    if told:
+    if not whole:
         sys.exit(1)
 
 
-def _source(path: Path | None, *, follow: bool, since: int) -> Source:
-    root = configured_spool() if path is None else path
-    if root == _STDIN:
+def _show(source: Several, wanted: Selection, show: _Shown, *, lines: int | None, follow: bool) -> bool:
+    """Whether all could be read."""
+    trouble = _Trouble(source)
+    show.begin()
+    if source.piped and lines is None:
+        show.rows(wanted.rows(source.given()), at_once=True)
+    elif lines is None:
+        show.rows(_in_order(wanted.rows(source.all())), fit=True)
+    else:
+        show.rows(_last(source, wanted, lines), fit=True)
+    source.check()
+    trouble.tell()
+    while follow and source.grows and reader_waits(_POLL_SECONDS):
+        show.rows(sorted(wanted.rows(source.new()), key=lambda one: one.seen.time), only_if_any=True)
+        trouble.tell()
+    if not follow:
+        for path in source.empty:
+            click.echo(f"jwt-audit: there are no audit records in {path}", err=True)
+    return trouble.none
+
+
+def _source(path: Path, *, follow: bool, since: int) -> Source:
+    if path == _STDIN:
         return GivenLines(sys.stdin.buffer)
-    if root.is_file() or root.is_fifo():
-        return GrowingFile(root)
-    if root.is_dir() and (root / "audit.jsonl").is_file():
-        return GrowingFile(root / "audit.jsonl")
-    if (root / "heads").is_file() or check_spool(root):
-        return GrowingSpool(root, since=since)
-    if not follow and not root.is_dir():
-        raise click.UsageError(f"there is no {root}")
-    click.echo(f"jwt-audit: there are no records yet in {root}", err=True)
-    return GrowingSpool(root, since=since)
+    if path.is_fifo():
+        return GivenLines(path.open("rb"), path)
+    if path.is_dir() and (path / "audit.jsonl").is_file():
+        return GrowingFile(path / "audit.jsonl")
+    if path.is_file() or (follow and path.suffix in _FILE_SUFFIXES and not path.exists()):
+        return GrowingFile(path)
+    if (path / "heads").is_file() or check_spool(path):
+        return GrowingSpool(path, since=since)
+    if not follow and not path.is_dir():
+        raise click.UsageError(f"there is no {path}")
+    click.echo(f"jwt-audit: there are no records yet in {path}", err=True)
+    return GrowingSpool(path, since=since)
 
 
-def _polled(source: Source, *, last: bool) -> Iterator[Seen]:
-    """What is new; nothing where the spool is not yet there. With ``last`` nothing is expected to follow."""
-    try:
-        yield from source.poll()
-        if last and isinstance(source, GrowingFile):
-            yield from source.last()
-    except JWTAuditError:
-        if isinstance(source, GrowingSpool) and not source.there:
-            return
-        raise
+def _last(source: Several, wanted: Selection, number: int) -> list[Row]:
+    """The last ``number`` rows that are wanted, by the time of the action.
+
+    Read from the end, until no record before can belong to them: none is observed before its action began.
+    """
+    best: list[tuple[int, int, int, Row]] = []
+    count = 0
+
+    def add(one: Row, order: int) -> None:
+        entry = (one.seen.time, one.seen.recorded, order, one)
+        if len(best) < number:
+            heapq.heappush(best, entry)
+        elif number:
+            heapq.heappushpop(best, entry)
+
+    for one in wanted.rows(source.given()):
+        count += 1
+        add(one, count)
+    for seen in source.latest():
+        if (len(best) == number and (not best or seen.recorded < best[0][0])) or (
+            source.by_time and seen.recorded < wanted.since
+        ):
+            break
+        for one in wanted.rows((seen,)):
+            count += 1
+            add(one, -count)
+    return [row for *_, row in sorted(best)]
 
 
 def _in_order(rows: Iterable[Row]) -> Iterator[Row]:
     """By the time of the action, as far as a bounded memory can."""
     heap: list[tuple[int, int, Row]] = []
     for index, one in enumerate(rows):
-        heapq.heappush(heap, (one.time, index, one))
+        heapq.heappush(heap, (one.seen.time, index, one))
         if len(heap) > _WINDOW:
             yield heapq.heappop(heap)[2]
     while heap:
         yield heapq.heappop(heap)[2]
 
 
-def _reader_waits() -> bool:
-    """Wait for the next look; raises BrokenPipeError as soon as nobody reads any more, also without output."""
-    try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), 0)
-    except (OSError, ValueError):  # it is no file
-        time.sleep(_POLL_SECONDS)
-        return True
-    for _, event in poll.poll(_POLL_SECONDS * 1000):
-        if event & select.POLLERR:
-            raise BrokenPipeError
-    return True
+class _Trouble:
+    """What could not be read of a source, told as it comes; of lines only when they have doubled."""
+
+    def __init__(self, source: Several) -> None:
+        self._source = source
+        self._failures: set[str] = set()
+        self._unread = 0
+
+    @property
+    def none(self) -> bool:
+        return not (self._failures or self._unread)
+
+    def tell(self) -> None:
+        for failure in self._source.failures:
+            if failure not in self._failures:
+                self._failures.add(failure)
+                click.echo(f"jwt-audit: {failure}", err=True)
+        unread = self._source.unread
+        if unread and unread >= 2 * self._unread:
+            self._unread = unread
+            verb = "is no record" if unread == 1 else "are no records"
+            click.echo(f"jwt-audit: {counted(unread, 'line')} {verb}; jwt-audit verify says what they are", err=True)
+
+
+class _Shown:
+    """Rows on standard output: objects, or a table that has the terminal's width also after that has changed."""
+
+    def __init__(self, table: Table | None, *, more: bool) -> None:
+        """``more``: rows of which nothing is known yet are to follow."""
+        self._table = table
+        self._more = more
+        self._out = sys.stdout.buffer
+
+    def begin(self) -> None:
+        if self._table is not None:
+            click.echo("jwt-audit: not verified; jwt-audit verify proves it", err=True)
+
+    def rows(self, rows: Iterable[Row], *, fit: bool = False, at_once: bool = False, only_if_any: bool = False) -> None:
+        if only_if_any and not rows:
+            return
+        if self._table is not None:
+            if fit:
+                first = list(islice(rows := iter(rows), _FITTED))
+                self._table.fit(first, more=self._more)
+                rows = chain(first, rows)
+            width = _width()
+            if self._table.resize(width or 0) or not only_if_any:
+                self._write(self._table.header())
+        for one in rows:
+            for line in (as_json(one),) if self._table is None else self._table.lines(one):
+                self._write(line)
+            if at_once:
+                self._out.flush()
+        self._out.flush()
+
+    def _write(self, line: str) -> None:
+        self._out.write(line.encode("utf-8") + b"\n")
 
 
 def _table() -> Table:
+    width = _width()
+    if width is None:
+        return Table(width=None, colour=False)
     from rich.console import Console
 
-    console = Console(file=sys.stdout)
-    if not console.is_terminal:
-        return Table(width=None, colour=False)
-    return Table(width=shutil.get_terminal_size((120, 24)).columns, colour=not console.no_color)
+    return Table(width=width, colour=not Console(file=sys.stdout).no_color)
 
 
-def _filter(user: tuple[str, ...], session: tuple[str, ...], status: tuple[str, ...], since: int) -> Wanted:
-    codes = frozenset(code for one in status for code in _codes(one))
-    words = frozenset(one for one in status if one in TOKEN_WORDS)
-
-    def wanted(one: Row) -> bool:
-        return (
-            one.time >= since
-            and (not user or one.user in user)
-            and (not session or one.session in session)
-            and (not status or one.status in codes or one.token in words)
-        )
-
-    return wanted
-
-
-def _codes(word: str) -> Iterable[int]:
-    if len(word) == 3 and word.isascii() and word[0] in "12345":
-        if word[1:] == "xx":
-            return range(int(word[0]) * 100, int(word[0]) * 100 + 100)
-        if word.isdigit():
-            return (int(word),)
-    if word in TOKEN_WORDS:
-        return ()
-    raise click.BadParameter(
-        f"{word!r} is neither a response status such as 403 or 4xx nor one of {', '.join(TOKEN_WORDS)}",
-        param_hint="'--status'",
-    )
-
-
-def _moment(word: str) -> int:
-    """Nanoseconds since the epoch of a time, or of so long ago."""
-    seconds = seconds_of(word)
-    if seconds is not None:
-        return int((time.time() - seconds) * 1e9)
-    moment = moment_of(word)
-    if moment is None:
-        problem = f"{word!r} is no time; write one such as 15m, 2h or 2026-11-25T12:00:00Z"
-        raise click.BadParameter(problem, param_hint="'--since'")
-    return moment
+def _width() -> int | None:
+    """Columns of the terminal on standard output as it is now; None where that is none."""
+    try:
+        columns = os.get_terminal_size(sys.stdout.fileno()).columns
+    except (OSError, ValueError):
+        return None
+    return columns if columns >= _NARROWEST else 80

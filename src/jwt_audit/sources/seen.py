@@ -18,12 +18,19 @@ _REMEMBERED = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A record as it stands there. ``time`` and ``recorded`` (its observation) in nanoseconds."""
+    """A record as it stands there. ``time`` and ``recorded`` (its observation) in nanoseconds.
+
+    ``service`` is the name of its resource's service; empty is what is not there.
+    """
 
     event: str
     time: int
     recorded: int
     attributes: dict[str, Any]
+    service: str = ""
+    body: str = ""
+    trace_id: str = ""
+    span_id: str = ""
 
 
 class NewLines:

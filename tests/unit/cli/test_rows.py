@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from jwt_audit import attributes as attr
-from jwt_audit.cli.rows import Table, as_json, is_shown, row
+from jwt_audit.cli.rows import as_json, is_shown, row
+from jwt_audit.cli.table import Table
 from jwt_audit.sources.seen import Seen
 
 TIME = 1_795_600_000_123_456_789
@@ -33,6 +36,19 @@ ALICE = {
     attr.JWT_ISSUER: "https://issuer.example",
     attr.JWT_EXPIRES_AT: 1_795_700_000,
 }
+FIRST = {
+    "timestamp": "2026-11-25T09:46:40.123456Z",
+    "request_id": "q-1",
+    "user_id": "alice",
+    "session_id": "s-1",
+    "endpoint": "/orders/7",
+    "method": "GET",
+    "response_status": 200,
+    "iss": "https://issuer.example",
+    "exp": 1_795_700_000,
+    "token_status": "verified",
+}
+"""What the object has always begun with."""
 NOBODY = {"user_id": None, "session_id": None, "iss": None, "exp": None}
 
 
@@ -52,18 +68,18 @@ def cells(one: Seen, width: int | None = None) -> list[str]:
 
 
 def test_a_verified_request() -> None:
-    """In both forms; the object has these members and no other."""
-    assert form(seen()) == {
-        "timestamp": "2026-11-25T09:46:40.123456Z",
-        "request_id": "q-1",
-        "user_id": "alice",
-        "session_id": "s-1",
-        "endpoint": "/orders/7",
-        "method": "GET",
-        "response_status": 200,
-        "iss": "https://issuer.example",
-        "exp": 1_795_700_000,
-        "token_status": "verified",
+    """In both forms."""
+    found = form(seen())
+    assert list(found)[:10] == list(FIRST)
+    assert found | FIRST == found
+    assert found["attributes"] == {}
+    assert {name: found[name] for name in ("event", "action", "outcome", "route", "record_id", "actor")} == {
+        "event": "http.request",
+        "action": "READ",
+        "outcome": "success",
+        "route": "/orders/{id}",
+        "record_id": "r-1",
+        "actor": "alice",
     }
     assert cells(seen()) == [
         "2026-11-25T09:46:40.123Z",
@@ -204,3 +220,72 @@ def test_a_terminal_gets_its_width_and_a_file_all() -> None:
     assert not Table(width=120, colour=True).line(row(seen())).startswith("\x1b")
     header = Table(width=120, colour=False).header()
     assert header.split() == ["TIME", "WHO", "SESSION", "ACTION", "ROUTE", "STATUS", "TOKEN"]
+
+
+MANY = [
+    seen(),
+    seen(enduser__id="auth0|5f7c8ec7c33c6c004bbafe82", session__id="6f1d6a1e-9f0c-4e6a-8e27-3f6a7b1d9c55"),
+    seen(http__route="/api/v2/customers/{customer_id}/orders/{order_id}/items/{item_id}"),
+    seen(jwt__status="invalid", jwt__error="signature_mismatch", audit__actor__id="anonymous"),
+    seen(enduser__id="山田太郎@例え.jp", http__route="/größe/日本/{id}"),
+    seen("order.shipped", http__request__method=None, http__response__status_code=None, audit__target__id="7"),
+]
+LAYOUTS = {
+    200: "TIME WHO SESSION ACTION ROUTE STATUS TOKEN",
+    120: "TIME WHO SESSION ACTION ROUTE STATUS TOKEN",
+    80: "TIME WHO ROUTE STATUS TOKEN",
+    60: "TIME WHO ROUTE CODE TOKEN",
+    40: "TIME WHO ROUTE CODE",
+}
+
+
+@pytest.mark.parametrize("width", [*LAYOUTS, 30, 1000])
+def test_a_table_fits_its_terminal(width: int) -> None:
+    """No line is wider; time, person and what was done are there at any width, and most of them can be read."""
+    rows = list(map(row, MANY))
+    table = Table(width=width, colour=False)
+    table.fit(rows)
+    lines = [table.header(), *(line for one in rows for line in table.lines(one))]
+    assert max(map(cell_len, lines)) <= width
+    assert lines[0].split() == LAYOUTS.get(width, lines[0]).split()
+    text = "\n".join(lines)
+    assert "GET /or"[: width // 3] in text
+    assert "alice" in text
+    if width < 160:
+        assert lines[1] == "2026-11-25 (UTC)"
+        assert lines[2].startswith("09:46:40  alice")
+        assert len(lines) == len(rows) + 2, "the date is told once"
+    if width >= 80:
+        assert "signature_mismatch" in text
+        assert "order.shipped [" in text
+
+
+@given(st.integers(20, 300), st.integers(20, 300))
+def test_a_table_follows_its_terminal(first: int, second: int) -> None:
+    """After a change it is as one of that width from the start, and tells that it changed."""
+    rows = list(map(row, MANY))
+    table, fresh = Table(width=first, colour=False), Table(width=second, colour=False)
+    table.fit(rows)
+    fresh.fit(rows)
+    assert table.resize(second) == (first != second)
+    assert not table.resize(second)
+    assert [table.header(), *map(table.line, rows)] == [fresh.header(), *map(fresh.line, rows)]
+    assert max(cell_len(line) for line in map(table.line, rows)) <= second
+
+
+def test_services_are_told_apart_where_there_are_several() -> None:
+    """One that is the same everywhere takes no room."""
+    several = [row(replace(seen(), service=name)) for name in ("shop", "billing")]
+    for rows, shown in ((several, True), (several[:1], False)):
+        table = Table(width=200, colour=False)
+        table.fit(rows)
+        assert ("SERVICE" in table.header()) == shown
+        assert ("shop" in table.line(rows[0])) == shown
+
+
+def test_rows_that_are_to_follow_have_room() -> None:
+    """The widths of the first rows are not those of the next."""
+    narrow = row(seen(enduser__id="al", session__id="s"))
+    table = Table(width=140, colour=False)
+    table.fit([narrow], more=True)
+    assert "f" * 18 in table.line(row(seen(enduser__id="f" * 18)))

@@ -6,7 +6,7 @@ import gzip
 import io
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import orjson
@@ -168,7 +168,7 @@ def test_a_file_is_read_as_it_grows(tmp_path: Path, stack: ExitStack) -> None:
     stream = LiveStream(tmp_path / "spool")
     path = tmp_path / "audit.jsonl"
     path.write_bytes(request(stream))
-    file = stack.enter_context(GrowingFile(path))
+    file = stack.enter_context(closing(GrowingFile(path)))
     assert numbers(list(file.poll())) == [(stream.id, 1)]
     stream.request()
     line = request(stream, head=True)
@@ -191,7 +191,7 @@ def test_a_file_that_begins_anew_is_read_anew(tmp_path: Path, stack: ExitStack, 
     stream = LiveStream(tmp_path / "spool")
     path = tmp_path / "audit.jsonl"
     path.write_bytes(request(stream))
-    file = stack.enter_context(GrowingFile(path))
+    file = stack.enter_context(closing(GrowingFile(path)))
     assert len(list(file.poll())) == 1
     expected = [3]
     stream.request()
@@ -220,7 +220,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         list(GrowingFile(tmp_path / "gone").poll())
     path = tmp_path / "audit.jsonl.gz"
     path.write_bytes(gzip.compress(b"{}\n"))
-    with GrowingFile(path) as file, pytest.raises(EvidenceError, match="zcat"):
+    with closing(GrowingFile(path)) as file, pytest.raises(EvidenceError, match="zcat"):
         list(file.poll())
 
 
@@ -232,7 +232,7 @@ def test_lines_of_any_length_are_read(tmp_path: Path, stack: ExitStack, monkeypa
     stream.request("/" + "x" * 900)
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b"x" * 70_000 + b"\n" + request(stream))
-    file = stack.enter_context(GrowingFile(path))
+    file = stack.enter_context(closing(GrowingFile(path)))
     assert numbers(list(file.poll())) == [(stream.id, 2)]
     assert file.unread > 0
     stream.close()
@@ -282,12 +282,12 @@ def test_a_last_line_without_its_end(tmp_path: Path, stack: ExitStack) -> None:
     stream = LiveStream(tmp_path / "spool")
     path = tmp_path / "audit.jsonl"
     path.write_bytes(request(stream).rstrip())
-    file = stack.enter_context(GrowingFile(path))
+    file = stack.enter_context(closing(GrowingFile(path)))
     assert list(file.poll()) == []
     assert numbers(list(file.last())) == [(stream.id, 1)]
     assert file.unread == 0
     path.write_bytes(request(stream)[:-20])
-    torn = stack.enter_context(GrowingFile(path))
+    torn = stack.enter_context(closing(GrowingFile(path)))
     assert list(torn.poll()) == list(torn.last()) == []
     assert (torn.unread, torn.failures) == (1, [])
     stream.close()
