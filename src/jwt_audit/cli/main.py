@@ -103,8 +103,7 @@ class _Group(click.Group):
                 except OutputError:
                     raise
                 except Exception as error:  # of whatever kind: it is no answer of the command
-                    click.echo(f"jwt-audit: {_fault(error)}", err=True)
-                    return FAULT
+                    return _fault(error)
         except OutputError as error:
             if error.nobody_reads:
                 return BROKEN_PIPE
@@ -130,17 +129,19 @@ class _Group(click.Group):
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except EOFError as error:  # which click would take for the end of what a person types
-            raise RuntimeError("unexpected end") from error
+            sys.exit(_fault(error))
         except OSError as error:
             what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or type(error).__name__
             raise click.ClickException(what) from error
 
 
-def _fault(error: Exception) -> str:
-    """Where it happened, for a report; not what it says, since that may hold what was read."""
+def _fault(error: Exception) -> int:
+    """Tell where it happened, for a report; not what the error says, since that may hold what was read."""
     places = [place for place in traceback.extract_tb(error.__traceback__) if "jwt_audit" in place.filename]
     where = f" at {Path(places[-1].filename).name}:{places[-1].lineno} in {places[-1].name}" if places else ""
-    return f"a fault of jwt-audit itself, please report it: {type(error).__name__}{where}; there is no result"
+    what = f"{type(error).__name__}{where}"
+    click.echo(f"jwt-audit: a fault of jwt-audit itself, please report it: {what}; there is no result", err=True)
+    return FAULT
 
 
 @click.group(cls=_Group, commands=_Lazy(dict(COMMANDS)), context_settings={"help_option_names": ["-h", "--help"]})

@@ -36,39 +36,43 @@ class OutputError(Exception):
         self._output.failure = None
 
 
-class _Output(io.RawIOBase):
-    """A descriptor of which a failure is told once, as `OutputError`; what follows goes nowhere."""
+class _Output(io.BufferedWriter):
+    """A descriptor of which a failure is told once, as `OutputError`; what follows goes nowhere.
 
-    def __init__(self, fd: int | None) -> None:
-        """``fd`` is None where the caller has closed it."""
-        self._fd = fd
+    At this level, not below it: a signal then finds what was written noted as written.
+    """
+
+    def __init__(self, fd: int, *, closed: bool = False) -> None:
+        """``closed``: the caller had closed it, and ``fd`` is what keeps its number."""
+        super().__init__(io.FileIO(fd, "wb", closefd=False))
+        self._closed = closed
         self._failed = False
         self.failure: OutputError | None = None
 
-    def writable(self) -> bool:
-        """True."""
-        return True
-
-    def isatty(self) -> bool:
-        """Whether a terminal shows it."""
-        return self._fd is not None and os.isatty(self._fd)
-
-    def fileno(self) -> int:
-        """The descriptor. Raises OSError where it is closed."""
-        if self._fd is None:
-            raise OSError(errno.EBADF, "it is closed")
-        return self._fd
-
     def write(self, data: ReadableBuffer, /) -> int:
-        """Write all or a part of ``data``. Raises OutputError."""
+        """Write all of ``data``, now or at a later flush. Raises OutputError."""
         if self._failed:
             return memoryview(data).nbytes
+        if self._closed:
+            raise self._fails(OSError(errno.EBADF, "it is closed"))
         try:
-            return os.write(self.fileno(), data)
+            return super().write(data)
         except OSError as error:
-            self._failed = True
-            self.failure = OutputError(error, self)
-            raise self.failure from error
+            raise self._fails(error) from error
+
+    def flush(self) -> None:
+        """Write what is left. Raises OutputError."""
+        if self._failed:
+            return
+        try:
+            super().flush()
+        except OSError as error:
+            raise self._fails(error) from error
+
+    def _fails(self, error: OSError) -> OutputError:
+        self._failed = True
+        self.failure = OutputError(error, self)
+        return self.failure
 
 
 class _Messages(_Output):
@@ -76,10 +80,14 @@ class _Messages(_Output):
 
     def write(self, data: ReadableBuffer, /) -> int:
         """Write what can be written."""
-        try:
+        with suppress(OutputError):
             return super().write(data)
-        except OutputError:
-            return memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """Write what can be written."""
+        with suppress(OutputError):
+            super().flush()
 
 
 @contextmanager
@@ -93,7 +101,7 @@ def guarded() -> Iterator[None]:
     out = None
     _hold_descriptors()
     if before[0] is own[0]:
-        out = _Output(None if own[0] is None else own[0].fileno())
+        out = _Output(1, closed=True) if own[0] is None else _Output(own[0].fileno())
         sys.stdout = _text(out, own[0], line_buffering=out.isatty())
     if before[1] is own[1] and own[1] is not None:
         sys.stderr = _text(_Messages(own[1].fileno()), own[1], line_buffering=True)
@@ -114,9 +122,9 @@ def news(line: str) -> None:
         click.echo(line)
 
 
-def _text(raw: _Output, like: Any, *, line_buffering: bool) -> io.TextIOWrapper:
+def _text(out: _Output, like: Any, *, line_buffering: bool) -> io.TextIOWrapper:
     encoding, errors = getattr(like, "encoding", "utf-8"), getattr(like, "errors", "strict")
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding=encoding, errors=errors, line_buffering=line_buffering)
+    return io.TextIOWrapper(out, encoding=encoding, errors=errors, line_buffering=line_buffering)
 
 
 def _hold_descriptors() -> None:
