@@ -99,6 +99,8 @@ def _signer(config: Config, spool: Spool) -> Signer:
     from .evidence.signing import Signer
 
     path = config.signing_key
+    if "signing_key" in config.unusable:
+        raise KeySourceError(f"{PREFIX}SIGNING_KEY: the file cannot be read")
     if path is None:
         pem = spool.key(Signer.generate().pem)
         tell(

@@ -2,7 +2,8 @@
 
 This module alone reads ``os.environ``. A wrong value never raises out of `load`: the app must start
 all the same. It is reported once with the variable's full name and what would be right, and the
-setting falls back to the safe side: with a wrong token setting no token is verified, never more.
+setting falls back to the safe side, never to a weaker default: with a wrong token setting no token is verified,
+with a wrong signing key no record is written, with a wrong certificate none is sent.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ def _state() -> Path:
 
 
 _HIDDEN = ("off", "off", "off")
+_LONGEST_RETENTION = 100 * 365 * 86400
+_UNRECORDED = "no record is written, with FAIL_MODE=closed requests are answered 503"
+_UNSENT = "nothing is sent, records wait in the spool"
+_DELIVERY = frozenset({"endpoint", "headers", "certificate", "client_certificate", "client_key"})
+"""The settings without which records could go to another receiver, or unprotected."""
 
 
 def _setting(
@@ -56,10 +62,15 @@ def _setting(
     token: bool = False,
     otlp: str = "",
     wrong: Any = None,
+    meanwhile: str = "",
     secret: bool = False,
 ) -> Any:
-    """A setting; ``wrong`` takes the place of a value that cannot be used, where the default would not be safe."""
-    metadata = {"parse": parse, "token": token, "otlp": otlp, "wrong": wrong}
+    """A setting; ``wrong`` takes the place of a value that cannot be used, where the default would not be safe.
+
+    ``meanwhile`` says what holds until it is mended, where that is not the default.
+    """
+    meanwhile = "no token is verified" if token else meanwhile
+    metadata = {"parse": parse, "token": token, "otlp": otlp, "wrong": wrong, "meanwhile": meanwhile}
     return field(default=default, metadata=metadata, repr=not secret)
 
 
@@ -70,7 +81,8 @@ class Config:
     Sizes are bytes, times seconds. Where the OTLP exporter has a variable of the same meaning, it is
     the default (``OTEL_EXPORTER_OTLP_LOGS_…`` before ``OTEL_EXPORTER_OTLP_…``): audit records go where
     the app's logs go, unless told otherwise. ``token_settings_ok`` is False when a token setting was wrong:
-    then no token is verified, since half a configuration could accept more than was meant. ``issuers`` are
+    then no token is verified, since half a configuration could accept more than was meant. ``unusable`` names
+    the settings whose values cannot be used: a weaker default never takes their place. ``issuers`` are
     those of ISSUERS_FILE, and before them the one that the variables describe; ``privacy`` says what is
     shown of people.
     """
@@ -90,28 +102,36 @@ class Config:
     issuers_file: Path | None = _setting(values.existing_file, token=True)
     http_hosts: tuple[str, ...] = _setting(values.names, (), token=True)
     sources: tuple[str, ...] = _setting(values.sources, ("bearer",), token=True)
-    pii: tuple[str, str, str] = _setting(values.pii, ("raw", "raw", "raw"), wrong=_HIDDEN)
+    pii: tuple[str, str, str] = _setting(values.pii, ("raw", "raw", "raw"), wrong=_HIDDEN, meanwhile="nobody is shown")
     pseudonym_key_file: Path | None = _setting(values.file_of_secret)
     token_fingerprint: bool = _setting(values.flag, False)
     excluded_paths: tuple[str, ...] = _setting(values.paths, ())
-    spool: Path = _setting(values.directory, Path())
+    spool: Path = _setting(values.directory, Path(), meanwhile=_UNRECORDED)
     spool_limit: int = _setting(values.size, 2**30)
-    retention: int = _setting(values.seconds, 7 * 86400)
-    endpoint: str = _setting(values.http_url, "")
+    retention: int = _setting(
+        values.seconds, 7 * 86400, wrong=_LONGEST_RETENTION, meanwhile="delivered records stay as long as there is room"
+    )
+    endpoint: str = _setting(values.http_url, "", meanwhile=_UNSENT)
     protocol: str = _setting(values.one_of("http/protobuf", "http/json"), "http/protobuf")
-    headers: tuple[tuple[str, str], ...] = _setting(values.headers, (), otlp="HEADERS", secret=True)
-    certificate: Path | None = _setting(values.existing_file, otlp="CERTIFICATE")
-    client_certificate: Path | None = _setting(values.existing_file, otlp="CLIENT_CERTIFICATE")
-    client_key: Path | None = _setting(values.file_of_secret, otlp="CLIENT_KEY")
+    headers: tuple[tuple[str, str], ...] = _setting(values.headers, (), otlp="HEADERS", meanwhile=_UNSENT, secret=True)
+    certificate: Path | None = _setting(values.existing_file, otlp="CERTIFICATE", meanwhile=_UNSENT)
+    client_certificate: Path | None = _setting(values.existing_file, otlp="CLIENT_CERTIFICATE", meanwhile=_UNSENT)
+    client_key: Path | None = _setting(values.file_of_secret, otlp="CLIENT_KEY", meanwhile=_UNSENT)
     timeout: float = _setting(values.timeout, 10.0, otlp="TIMEOUT")
     compression: str = _setting(values.one_of("auto", "gzip", "none"), "auto", otlp="COMPRESSION")
-    signing_key: Path | None = _setting(values.file_of_secret)
+    signing_key: Path | None = _setting(values.file_of_secret, meanwhile=_UNRECORDED)
     export_canonical: bool = _setting(values.flag, True)
-    fail_mode: str = _setting(values.one_of("open", "closed"), "open")
-    durability: str = _setting(values.one_of("process", "disk"), "process")
+    fail_mode: str = _setting(values.one_of("open", "closed"), "open", wrong="closed", meanwhile="it counts as closed")
+    durability: str = _setting(values.one_of("process", "disk"), "process", wrong="disk", meanwhile="it counts as disk")
     token_settings_ok: bool = True
+    unusable: tuple[str, ...] = ()
     issuers: tuple[IssuerTable, ...] = ()
     privacy: Privacy = OPEN
+
+    @property
+    def delivers(self) -> bool:
+        """Whether records may be sent: not where what says where and how cannot be used."""
+        return not _DELIVERY.intersection(self.unusable)
 
     @property
     def gzip(self) -> bool:
@@ -137,6 +157,7 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Co
     environ = os.environ if environ is None else environ
     problems: list[ConfigError] = []
     found: dict[str, Any] = {}
+    unusable: set[str] = set()
     known = {f.name: f for f in fields(Config) if f.metadata}
     given: dict[str, tuple[str, Any]] = {}
     for name, setting in known.items():
@@ -159,16 +180,22 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Co
             problem, remedy = "a value of the wrong type", "see the documentation"
             if isinstance(error, WrongValueError):
                 problem, remedy = error.problem, error.remedy
+            unusable.add(name)
             if known[name].metadata["token"]:
                 found["token_settings_ok"] = False
-                remedy += "; until then no token is verified"
+            if known[name].metadata["meanwhile"]:
+                remedy += f"; until then {known[name].metadata['meanwhile']}"
             if known[name].metadata["wrong"] is not None:
                 found[name] = known[name].metadata["wrong"]
             problems.append(ConfigError(variable, problem, remedy))
     found.setdefault("spool", _default_spool(environ))
     if "endpoint" not in found:
-        found["endpoint"], notes = _inherited_endpoint(environ)
-        problems.extend(notes)
+        found["endpoint"], notes, usable = _inherited_endpoint(environ)
+        if "endpoint" not in unusable:  # else it is not used, and nothing is to be told of it
+            problems.extend(notes)
+            if not usable:
+                unusable.add("endpoint")
+    found["unusable"] = tuple(sorted(unusable))
     return _private(_with_issuers(Config(**found), problems), problems), problems
 
 
@@ -251,8 +278,10 @@ def _private(config: Config, problems: list[ConfigError]) -> Config:
     return replace(config, privacy=Privacy(spans, logs, audit, pseudonyms, config.token_fingerprint))
 
 
-def _inherited_endpoint(environ: Mapping[str, str]) -> tuple[str, list[ConfigError]]:
+def _inherited_endpoint(environ: Mapping[str, str]) -> tuple[str, list[ConfigError], bool]:
     """Where the app's own logs go by the OTLP variables (OpenTelemetry protocol exporter specification).
+
+    Also what is to be told of that, and whether it can be used.
 
     The distro sets the protocol to gRPC and people set ``:4317``; until audit records travel by gRPC
     the same host's 4318 is used, and said so once.
@@ -264,13 +293,13 @@ def _inherited_endpoint(environ: Mapping[str, str]) -> tuple[str, list[ConfigErr
     try:
         parts = urlsplit(values.http_url(url))
     except WrongValueError as error:
-        default = "http://localhost:4318/v1/logs"
-        return default, [ConfigError(variable, error.problem, f"{error.remedy}; audit records go to {default}")]
+        told = ConfigError(variable, error.problem, f"{error.remedy}; until then {_UNSENT}")
+        return "http://localhost:4318/v1/logs", [told], False
     if parts.port != 4317:
-        return url, []
+        return url, [], True
     replaced = parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:4318", path="/v1/logs").geturl()
     problem = "audit records travel by HTTP, port 4317 is gRPC's"
-    return replaced, [ConfigError(variable, problem, f"using {replaced}; set {PREFIX}ENDPOINT to choose")]
+    return replaced, [ConfigError(variable, problem, f"using {replaced}; set {PREFIX}ENDPOINT to choose")], True
 
 
 def sdk_disabled(environ: Mapping[str, str] | None = None) -> bool:

@@ -277,3 +277,16 @@ def test_what_was_answered_with_disk_survives_a_kill(tmp_path: Path, server: str
         assert whole <= app.recorded("http.request")
         found = judge([read_spool(app.spool, lambda _: None)], Trust())
         assert found.verdict is Verdict.VALID, found.form()["problems"]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_with_a_signing_key_that_cannot_be_read_nothing_is_served(tmp_path: Path, server: str) -> None:
+    """Refused before the app runs, told at the start, and no key is made in the spool in its place."""
+    missing = str(tmp_path / "secrets" / "signing.pem")
+    with closed(tmp_path, server, tmp_path / "spool", **{f"{P}SIGNING_KEY": missing}) as app:
+        assert f"{P}SIGNING_KEY: cannot read" in app.served.output()
+        assert [app.ask().status for _ in range(5)] == [503] * 5
+        assert app.handled() == []
+    assert "Traceback" not in app.served.output()
+    assert not list((tmp_path / "spool").rglob("*.pem"))
+    assert not list((tmp_path / "spool").rglob("*.seg"))

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jwt_audit import config
+from jwt_audit import config, values
 from jwt_audit.config import load
+from jwt_audit.privacy import Policy
 from jwt_audit.values import PREFIX
+
+TOKEN_SETTINGS = [
+    setting for setting in dataclasses.fields(config.Config) if setting.metadata and setting.metadata["token"]
+]
+FILES = [
+    setting.name
+    for setting in dataclasses.fields(config.Config)
+    if setting.metadata and setting.metadata["parse"] in (values.existing_file, values.file_of_secret, values.jwks)
+]
 
 
 def env(**settings: str) -> dict[str, str]:
@@ -83,6 +94,72 @@ def test_a_wrong_token_setting_verifies_nothing(name: str) -> None:
     settings, problems = load(env(**{name: "???"}))
     assert not settings.token_settings_ok
     assert "no token is verified" in str(problems[0])
+
+
+INSTEAD: dict[str, Callable[[config.Config], bool]] = {
+    **{setting.name: lambda given: not given.token_settings_ok for setting in TOKEN_SETTINGS},
+    "claims": lambda given: given.claims == (),
+    "pii": lambda given: {given.privacy.spans, given.privacy.logs, given.privacy.audit} == {Policy.OFF},
+    "pseudonym_key_file": lambda given: given.privacy.pseudonyms is None and given.privacy.audit is Policy.OFF,
+    "token_fingerprint": lambda given: not given.token_fingerprint,
+    "excluded_paths": lambda given: given.excluded_paths == (),
+    "spool": lambda given: "spool" in given.unusable,
+    "spool_limit": lambda given: given.spool_limit == 2**30,
+    "retention": lambda given: given.retention > 10 * 365 * 86400,
+    **{name: lambda given: not given.delivers for name in ("endpoint", "headers")},
+    **{name: lambda given: not given.delivers for name in ("certificate", "client_certificate", "client_key")},
+    "protocol": lambda given: given.protocol == "http/protobuf",
+    "timeout": lambda given: given.timeout == 10,
+    "compression": lambda given: given.compression == "auto",
+    "signing_key": lambda given: given.signing_key is None and "signing_key" in given.unusable,
+    "export_canonical": lambda given: given.export_canonical,
+    "fail_mode": lambda given: given.fail_mode == "closed",
+    "durability": lambda given: given.durability == "disk",
+}
+"""What holds where a setting was given and cannot be used: never less than was meant, in proof, secrecy or place."""
+
+
+@pytest.mark.parametrize("name", [setting.name for setting in dataclasses.fields(config.Config) if setting.metadata])
+def test_what_cannot_be_used_has_no_weaker_default(name: str) -> None:
+    """Each setting: told with its name, and what holds meanwhile is on the safe side."""
+    more = {"pii": "pseudonym"} if name == "pseudonym_key_file" else {}
+    given: dict[str, Any] = {**more, name: object()}
+    settings, problems = load({}, **given)
+    assert PREFIX + name.upper() in {problem.variable for problem in problems}
+    assert name in settings.unusable
+    assert INSTEAD[name](settings)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kind", ["missing", "directory", "empty name", "link to nothing"])
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path, name: str, kind: str) -> None:
+    """Every setting that names a file, in its own variable and in that of OpenTelemetry."""
+    path = tmp_path / "file"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "link to nothing":
+        path.symlink_to(tmp_path / "nothing")
+    value = " \0" if kind == "empty name" else str(path)
+    variables = [PREFIX + name.upper()]
+    if name.endswith(("certificate", "client_key")):
+        variables += [f"OTEL_EXPORTER_OTLP_{name.upper()}", f"OTEL_EXPORTER_OTLP_LOGS_{name.upper()}"]
+    more = env(PII="pseudonym") if name == "pseudonym_key_file" else {}
+    for variable in variables:
+        settings, problems = load({**more, variable: value})
+        assert variable in {problem.variable for problem in problems}
+        assert name in settings.unusable
+        assert INSTEAD[name](settings)
+
+
+@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"])
+def test_an_inherited_endpoint_that_is_none_is_not_replaced(variable: str) -> None:
+    """Whoever listens at the default's port is not the one that was meant; an endpoint of our own wins."""
+    settings, (problem,) = load({variable: "collector"})
+    assert problem.variable == variable
+    assert "nothing is sent" in str(problem)
+    assert not settings.delivers
+    own, problems = load({variable: "collector", **env(ENDPOINT="http://127.0.0.1:4318/v1/audit")})
+    assert (own.delivers, problems) == (True, [])
 
 
 def test_a_word_is_taken_as_people_write_it() -> None:
@@ -236,9 +313,9 @@ def test_the_digest_changes_with_a_setting_but_not_with_a_header_value() -> None
 
 def test_foreign_types_are_told_not_raised() -> None:
     """A keyword argument of the wrong type is a problem like any other."""
-    values: dict[str, Any] = {"claims": 7, "audience": 3, "leeway": object(), "endpoint": b"x"}
-    _, problems = load({}, **values)
-    assert {problem.variable for problem in problems} == {PREFIX + name.upper() for name in values}
+    given: dict[str, Any] = {"claims": 7, "audience": 3, "leeway": object(), "endpoint": b"x"}
+    _, problems = load({}, **given)
+    assert {problem.variable for problem in problems} == {PREFIX + name.upper() for name in given}
 
 
 @pytest.mark.parametrize(

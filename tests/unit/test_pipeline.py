@@ -6,23 +6,35 @@ import asyncio
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 import jwt_audit
+from jwt_audit import diagnostics
 from jwt_audit.context import Request
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
+from jwt_audit.evidence.signing import Signer
 from jwt_audit.spool.writer import StreamWriter
 from opentelemetry.instrumentation.jwt_audit import wiring
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.pipeline import compose
 from support.audited import Audited, auditing, last_head
+from support.receivers import receiving
 
 SPOOL = "OTEL_PYTHON_JWT_AUDIT_SPOOL"
+
+
+@pytest.fixture(autouse=True)
+def _untold() -> None:
+    """What is told once in a process is told anew in each test."""
+    diagnostics._told.clear()
 
 
 def request_of(status: int = 200) -> Request:
@@ -268,6 +280,92 @@ def test_an_unusable_signing_key_is_named(tmp_path: Path, caplog: pytest.LogCapt
         assert f"OTEL_PYTHON_JWT_AUDIT_SIGNING_KEY: {key} cannot be used" in message
         with pytest.raises((SpoolError, JWTAuditError)):
             jwt_audit.emit("order.approved", action="APPROVE")
+
+
+def encrypted(path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
+    path.write_bytes(key.private_bytes(*form, serialization.BestAvailableEncryption(b"word")))
+
+
+UNUSABLE_KEYS: dict[str, Callable[[Path], object]] = {
+    "missing": lambda path: None,
+    "directory": Path.mkdir,
+    "link to nothing": lambda path: path.symlink_to("nothing"),
+    "empty": Path.touch,
+    "rubbish": lambda path: path.write_bytes(b"\xff\0rubbish"),
+    "public": lambda path: path.write_bytes(Signer.generate().public_key.pem),
+    "encrypted": encrypted,
+}
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+@pytest.mark.parametrize("kind", UNUSABLE_KEYS)
+def test_no_other_key_signs_in_place_of_the_configured_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, kind: str, mode: str
+) -> None:
+    """Closed refuses the request, open serves it and counts the loss; both say why, and no key is made in the spool."""
+    key = tmp_path / "signing.pem"
+    UNUSABLE_KEYS[kind](key)
+    for name, value in {"SIGNING_KEY": str(key), "SPOOL": str(tmp_path / "spool"), "FAIL_MODE": mode}.items():
+        monkeypatch.setenv(f"OTEL_PYTHON_JWT_AUDIT_{name}", value)
+    pipeline = compose(suppress=nullcontext)
+    assert pipeline is not None
+    try:
+        assert pipeline.admit(request_of()) == (mode == "open")
+        assert asyncio.run(pipeline.admit_async(request_of())) == (mode == "open")
+        assert pipeline.finish(request_of()) == (mode == "open")
+        with pytest.raises(JWTAuditError):
+            jwt_audit.emit("order.approved", action="APPROVE")
+    finally:
+        pipeline.stop()
+    told = [record.getMessage() for record in caplog.records]
+    assert any("OTEL_PYTHON_JWT_AUDIT_SIGNING_KEY: " in line for line in told)
+    assert any(("503" if mode == "closed" else "unrecorded") in line for line in told)
+    assert not (tmp_path / "spool" / "signing-key.pem").exists()
+    assert not list((tmp_path / "spool").rglob("*.seg"))
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_no_other_spool_is_written_in_place_of_the_configured_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Where the default is may be no volume at all."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv(SPOOL, "~nobody-of-that-name/spool")
+    monkeypatch.setenv("OTEL_PYTHON_JWT_AUDIT_FAIL_MODE", mode)
+    pipeline = compose(suppress=nullcontext)
+    assert pipeline is not None
+    pipeline.start()
+    assert pipeline.admit(request_of()) == (mode == "open")
+    assert pipeline.finish(request_of()) == (mode == "open")
+    pipeline.stop()
+    assert any(record.getMessage().startswith(f"{SPOOL}: ") for record in caplog.records)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("CERTIFICATE", "/no/ca.pem"), ("CLIENT_KEY", "/no/key.pem"), ("HEADERS", "x"), ("ENDPOINT", "nowhere")],
+)
+def test_nothing_is_sent_another_way_than_was_configured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """Without the authorities, the certificate or the headers that were asked for: it waits in the spool."""
+    with receiving() as heard:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", heard.url)
+        monkeypatch.setenv(SPOOL, str(tmp_path / "spool"))
+        monkeypatch.setenv(f"OTEL_PYTHON_JWT_AUDIT_{name}", value)
+        pipeline = compose(suppress=nullcontext)
+        assert pipeline is not None
+        pipeline.start()
+        assert pipeline.finish(request_of())
+        pipeline.stop()
+        assert heard.headers == []
+    (message,) = told(caplog)
+    assert message.startswith(f"OTEL_PYTHON_JWT_AUDIT_{name}: ")
+    assert "nothing is sent, records wait in the spool" in message
+    assert list((tmp_path / "spool").rglob("*.seg"))
 
 
 def test_wrong_settings_are_told_once_and_the_pipeline_is_there(

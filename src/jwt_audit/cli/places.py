@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ..config import load
+from ..values import PREFIX
 
 _FOREIGN_OK = frozenset({"lost+found"})
 """What a new file system has in its root."""
@@ -25,8 +26,11 @@ def _spool(_ctx: click.Context, _param: click.Parameter, given: Path | None) -> 
 
 
 def configured_spool() -> Path:
-    """The spool that an app with this environment writes."""
-    return load()[0].spool
+    """The spool that an app with this environment writes. Raises UsageError where it cannot be told which that is."""
+    config, problems = load()
+    if "spool" in config.unusable:
+        raise click.UsageError("\n".join(str(one) for one in problems if one.variable == f"{PREFIX}SPOOL"))
+    return config.spool
 
 
 def check_spool(root: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -330,7 +331,12 @@ def test_a_file_is_read_from_its_end(spool: Path, tmp_path: Path, monkeypatch: p
     parsed: list[int] = []
     for module, name in ((growing_file, "exported"), (growing_spool, "_spooled")):
         real = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *given, real=real: (parsed.append(1), real(*given))[1])
+
+        def counted(*given: object, real: Callable[..., object] = real) -> object:
+            parsed.append(1)
+            return real(*given)
+
+        monkeypatch.setattr(module, name, counted)
     stream = LiveStream(tmp_path / "long", now=START)
     for second in range(500):
         write(stream, ALICE, 200, second=second)

@@ -212,6 +212,8 @@ class Pipeline:
         with self._lock:
             if self._recorder is not None or self._stopped or time.monotonic() < self._open_again:
                 return self._recorder
+            if "spool" in self._config.unusable:  # told at the start; the default is another place than was meant
+                return None
             try:
                 self._spool = Spool(self._config.spool)
             except SpoolError as error:
@@ -230,6 +232,8 @@ class Pipeline:
         return self._recorder
 
     def _start_shipper(self) -> None:
+        if not self._config.delivers:
+            return
         with self._lock:
             if self._shipper is None and self._spool is not None:
                 emit, suppress = self._emit_system, self._suppress
