@@ -1,4 +1,4 @@
-"""The demonstration: two apps, real tokens, who did what, the proof, and a tampering that is caught.
+"""The demonstration: two apps, real tokens, who did what, the proof, and two tamperings that are caught.
 
 Everything runs on loopback in a temporary directory, and nothing is left behind.
 """
@@ -29,12 +29,14 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
+
+from jwt_audit.evidence.signing import Signer
 
 EXAMPLES = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
 ISSUER = "https://issuer.example"
-console = Console(width=120)
+console = Console(highlight=False)
 
 
 class Issuer:
@@ -121,11 +123,26 @@ def rows(path: Path, signal_name: str) -> list[tuple[str, dict[str, Any], dict[s
     return found
 
 
-def verify(what: str, path: Path) -> int:
-    console.print(f"[bold]{what}[/]")
-    said = subprocess.run([BIN / "jwt-audit", "verify", path], capture_output=True, text=True, check=False)
-    console.print(said.stdout.replace(str(path.parent), "…") + said.stderr, markup=False, highlight=False)
-    return said.returncode
+def say(line: str) -> None:
+    """One line, cut where the terminal ends."""
+    console.print(Text(line, no_wrap=True, overflow="ellipsis"))
+
+
+def audit(work: Path, *arguments: str) -> int:
+    """Run `jwt-audit` in ``work`` as a person does, on this terminal; its exit status."""
+    console.print(f"[bold]$ jwt-audit {' '.join(arguments)}[/]")
+    sys.stdout.flush()
+    status = subprocess.run([BIN / "jwt-audit", *arguments], cwd=work, stderr=subprocess.STDOUT, check=False).returncode
+    console.print()
+    return status
+
+
+def change_one_byte(work: Path, file: Path) -> None:
+    """Make alice of one record blice."""
+    data = file.read_bytes()
+    at = data.index(b'"alice"') + 1
+    file.write_bytes(data[:at] + b"b" + data[at + 1 :])
+    say(f"byte {at} of {file.relative_to(work).parts[0]}/…/{file.name} was a, is b now: alice is blice")
 
 
 def main() -> int:
@@ -155,9 +172,13 @@ def run(work: Path, start: Any) -> int:
     apps = {"shop-fastapi": free_port(), "shop-flask": free_port()}
     start("sink", [str(BIN / "jwt-audit"), "sink", str(work / "sink"), "--port", str(sink_port)], work)
     wait_for(sink_port)
+    signer = Signer.generate()
+    (work / "signing-key.pem").write_bytes(signer.pem)
+    (work / "public-key.pem").write_bytes(signer.public_key.pem)  # what an auditor has
     common = {
         "SHOP_JWKS": issuer.url,  # for the apps; the audit is given no key
         "OTEL_PYTHON_JWT_AUDIT_SPOOL": str(work / "spool"),
+        "OTEL_PYTHON_JWT_AUDIT_SIGNING_KEY": str(work / "signing-key.pem"),
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink_port}",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_METRICS_EXPORTER": "none",
@@ -186,7 +207,7 @@ def run(work: Path, start: Any) -> int:
         wait_for(port)
 
     console.rule("requests of alice, bob and carol: good, expired, forged and no tokens")
-    console.print("the audit is given no key: it observes what the apps, unchanged, verify themselves")
+    console.print("the audit is given no key: it observes what the apps verify themselves")
     sent = Counter[str]()
     for name, port in apps.items():
         url = f"http://127.0.0.1:{port}"
@@ -212,62 +233,50 @@ def run(work: Path, start: Any) -> int:
 
 
 def tell(work: Path, sent: Counter[str]) -> int:
-    audit = [row for row in rows(work / "sink" / "audit.jsonl", "logs") if row[2].get("eventName") == "http.request"]
-    table = Table("time", "service", "who", "session", "action", "route", "status", "token", "why refused")
-    for service, found, record in sorted(audit, key=lambda row: int(row[2]["timeUnixNano"])):
-        moment = time.strftime("%H:%M:%S", time.gmtime(int(record["timeUnixNano"]) // 10**9))
-        table.add_row(
-            moment,
-            service.removeprefix("shop-"),
-            found["audit.actor.id"],
-            found.get("session.id", ""),
-            found["audit.action"],
-            found.get("http.route", found["url.path"]),
-            str(found.get("http.response.status_code", "")),
-            found["jwt.status"],
-            found.get("jwt.error", ""),
-        )
     console.rule("who did what: the audit records that the receiver holds")
-    console.print(table)
+    audit(work, "tail", "sink")
+    records = [row for row in rows(work / "sink" / "audit.jsonl", "logs") if row[2].get("eventName") == "http.request"]
 
     spans, logs = rows(work / "sink" / "traces.jsonl", "spans"), rows(work / "sink" / "logs.jsonl", "logs")
-    trace_id = next(record["traceId"] for _, found, record in audit if found["audit.actor.id"] == "alice")
+    trace_id = next(record["traceId"] for _, found, record in records if found["audit.actor.id"] == "alice")
     console.rule("one trace of alice's, and its logs")
     same = True
     for what, kept in (("span", spans), ("log record", logs)):
         for _, found, record in kept:
             if record.get("traceId") == trace_id and not record.get("name", "").endswith((" send", " receive")):
                 name = record.get("name") or next(iter(record.get("body", {"": ""}).values()), "")
-                console.print(
-                    f"{what:<11} {name!s:<34} enduser.id={found.get('enduser.id')} jwt.status={found.get('jwt.status')}"
-                )
+                who = f"enduser.id={found.get('enduser.id')} jwt.status={found.get('jwt.status')}"
+                say(f"{what:<11} {str(name)[:28]:<28} {who}")
                 same = same and found.get("enduser.id") == "alice"
 
-    console.rule("the proof")
-    intact = [
-        verify("$ jwt-audit verify spool      what the apps' processes keep on their disk", work / "spool"),
-        verify("$ jwt-audit verify sink       what the receiver holds", work / "sink"),
-    ]
-    console.rule("one byte is changed in a copy: alice becomes blice")
-    copy = work / "copy"
-    shutil.copytree(work / "sink", copy)
-    text = (copy / "audit.jsonl").read_bytes()
-    (copy / "audit.jsonl").write_bytes(text.replace(b'"alice"', b'"blice"', 1))
-    tampered = verify("$ jwt-audit verify copy       what the receiver holds, with that byte changed", copy)
+    console.print()
+    prove = ("verify", "--key", "public-key.pem")
+    console.rule("the proof: what the apps keep on their disk, and what the receiver holds")
+    intact = [audit(work, *prove, "spool"), audit(work, *prove, "sink")]
+    console.rule("one byte is changed in a copy of the spool")
+    shutil.copytree(work / "spool", work / "changed-spool")
+    segments = sorted((work / "changed-spool").rglob("*.seg"))
+    change_one_byte(work, next(file for file in segments if b'"alice"' in file.read_bytes()))
+    changed = [audit(work, *prove, "changed-spool")]
+    console.rule("one byte is changed in a copy of what the receiver holds")
+    shutil.copytree(work / "sink", work / "changed-sink")
+    change_one_byte(work, work / "changed-sink" / "audit.jsonl")
+    changed.append(audit(work, *prove, "changed-sink"))
 
-    seen = Counter(found["jwt.status"] for _, found, _ in audit)
-    ids = {found["audit.record.id"] for _, found, _ in audit}
-    good = intact == [0, 0] and tampered == 1 and same and seen == sent and len(ids) == len(audit) == sent.total()
+    seen = Counter(found["jwt.status"] for _, found, _ in records)
+    ids = {found["audit.record.id"] for _, found, _ in records}
+    good = intact == [0, 0] and changed == [1, 1] and same and seen == sent
+    good = good and len(ids) == len(records) == sent.total()
     if not good:
-        console.print(
-            f"expected {dict(sent)}, found {dict(seen)}; verify said {intact} and {tampered}", highlight=False
-        )
+        console.print(f"expected {dict(sent)}, found {dict(seen)}; verify said {intact} and {changed}", markup=False)
         for log in sorted(work.glob("*.log")):
             console.print(f"--- {log.name}\n{log.read_text()[-1500:]}", markup=False, highlight=False)
-        console.print("The demonstration FAILED.")
+        console.print("[bold red]The demonstration FAILED.[/]")
         return 1
-    console.print(f"{len(audit)} requests, {len(audit)} records, all proved; the changed byte was found.")
-    console.print("The demonstration succeeded.")
+    console.print(
+        f"{len(records)} requests, {len(records)} records, all [green]proved[/]; both changed bytes were found."
+    )
+    console.print("[bold green]The demonstration succeeded.[/]")
     return 0
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
+import shutil
 import signal
-import struct
 import subprocess
-import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,10 +14,13 @@ from typing import Any
 
 import orjson
 import pytest
+from rich.cells import cell_len
 
+from jwt_audit.sources.growing_spool import GrowingSpool
 from jwt_audit.spool import writer as segments
 from support.receivers import COMMAND, running_shipper, running_sink
 from support.spools import LiveStream, make_stream
+from support.terminal import on_terminal
 
 SECONDS = 60
 
@@ -115,30 +116,112 @@ def test_a_follower_whose_reader_has_gone_ends_though_nothing_comes(tmp_path: Pa
     live.close()
 
 
-def test_on_a_terminal_it_has_its_width(tmp_path: Path) -> None:
-    """Lines as long as the terminal is wide, whatever a request carried; nothing that a terminal obeys but ours."""
+@pytest.mark.parametrize("columns", [60, 80, 110])
+def test_on_a_terminal_it_has_its_width(tmp_path: Path, columns: int) -> None:
+    """No line is longer than the terminal is wide, whatever a request carried, and a terminal obeys none of it."""
     live = LiveStream(tmp_path)
     live.request("/orders/7", annotations={"enduser.id": "\x1b]0;owned\x07" + "é日本" * 20})
-    main, side = pty.openpty()
-    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 130, 0, 0))
-    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
-    with tailing(tmp_path, stdout=side, env=environment | {"TERM": "xterm-256color"}) as tail:
-        os.close(side)
-        shown = b""
-        try:
-            while more := os.read(main, 4096):
-                shown += more
-        except OSError:
-            pass  # the terminal was closed by its last process
-        assert tail.wait(SECONDS) == 0
-    os.close(main)
+    live.request("/orders/8")
     live.close()
-    header, line = shown.decode().splitlines()
-    assert header.startswith("TIME")
-    assert len(line) <= 130
-    assert "…" in line
-    assert "\x1b" not in line
-    assert "\x07" not in line
+    with on_terminal([*COMMAND, "tail", tmp_path], columns) as terminal:
+        assert terminal.end() == 0
+    note, header, date, *rows = terminal.text.splitlines()
+    assert "not verified" in note
+    assert header.startswith("TIME      WHO")
+    assert date == "2026-11-25 (UTC)"
+    assert len(rows) == 2
+    assert max(map(cell_len, terminal.text.splitlines())) <= columns
+    assert "…" in rows[0]
+    assert "alice" in rows[1]
+    assert "verified" in rows[1]
+    assert terminal.text.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_refused_tokens_are_red_where_colours_are_wanted(
+    tmp_path: Path, environment: dict[str, str], coloured: bool
+) -> None:
+    """On a terminal, unless it or the user has said no."""
+    live = LiveStream(tmp_path)
+    live.request(annotations={"jwt.status": "invalid"})
+    live.close()
+    with on_terminal([*COMMAND, "tail", tmp_path], 100, **environment) as terminal:
+        assert terminal.end() == 0
+    assert ("\x1b[31m" in terminal.text) == coloured
+    assert ("\x1b" in terminal.text) == coloured
+
+
+def test_a_followed_table_follows_its_terminal(tmp_path: Path) -> None:
+    """What comes after a change of the window has the new width, below a header of its own; then Ctrl-C ends it."""
+    live = LiveStream(tmp_path)
+    live.request("/before")
+    with on_terminal([*COMMAND, "tail", "-f", tmp_path], 120) as terminal:
+        terminal.until(lambda text: text.count("alice") == 1)
+        assert "SESSION" in terminal.text
+        terminal.resize(60)
+        live.request("/after")
+        terminal.until(lambda text: text.count("alice") == 2)
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130
+    live.close()
+    _, header = (line for line in terminal.text.splitlines() if line.startswith("TIME"))
+    assert "SESSION" not in header
+    assert max(map(cell_len, terminal.text.splitlines()[-2:])) <= 60
+
+
+def test_following_begins_at_the_end(tmp_path: Path) -> None:
+    """With the last ten, as tail does; with all since a time where that is said; and with none by -n 0."""
+    live = LiveStream(tmp_path / "spool")
+    for number in range(30):
+        live.request(f"/{number}")
+    for options, first in (((), 20), (("--since", "2026-01-01"), 0), (("-n", "2"), 28)):
+        with tailing("-f", "--json", *options, tmp_path / "spool") as tail:
+            assert [next_row(tail)["endpoint"] for _ in range(30 - first)] == [f"/{one}" for one in range(first, 30)]
+    with tailing("-f", "--json", "-n", "0", tmp_path / "spool") as tail:
+        time.sleep(2)
+        live.request("/new")
+        assert next_row(tail)["endpoint"] == "/new"
+    live.close()
+
+
+def test_what_is_removed_and_rotated_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Segments that retention takes from under it, and streams: what is left is shown, and nothing is wrong."""
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 3000)
+    ended, live = LiveStream(tmp_path), LiveStream(tmp_path)
+    for number in range(20):
+        ended.request(f"/ended/{number}")
+        live.request(f"/live/{number}")
+    ended.end()
+    source = GrowingSpool(tmp_path)
+    latest = source.latest(whole=False)
+    assert next(latest).attributes["url.path"] == "/live/19"
+    shutil.rmtree(ended.path)
+    for path in sorted(live.path.glob("*.seg"))[:-2]:
+        path.unlink()
+    live.request("/live/20")
+    rest = [seen.attributes.get("url.path") for seen in latest]
+    assert rest[0] == "/live/18"
+    assert len(rest) < 20
+    assert [seen.attributes["url.path"] for seen in source.poll()] == ["/live/20"]
+    assert (source.failures, source.unread) == ([], 0)
+    live.close()
+
+
+def test_several_spools_are_followed(tmp_path: Path) -> None:
+    """As one: what any of them gets comes at once, also of one that is not there yet."""
+    first = LiveStream(tmp_path / "a")
+    with tailing("-f", "--json", tmp_path / "a", tmp_path / "b") as tail:
+        first.request("/a")
+        assert next_row(tail)["endpoint"] == "/a"
+        second = LiveStream(tmp_path / "b")
+        second.request("/b")
+        assert next_row(tail)["endpoint"] == "/b"
+        first.request("/a/2")
+        assert next_row(tail)["endpoint"] == "/a/2"
+    first.close()
+    second.close()
 
 
 def test_output_that_cannot_be_encoded_here_is_none(tmp_path: Path) -> None:

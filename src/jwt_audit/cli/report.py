@@ -78,7 +78,10 @@ def _stream(stream: StreamReport, copy: str) -> Iterator[str]:
     span = f"{iso(stream.from_time)} to {iso(stream.to_time)}"
     yield f"    {counted(stream.records, 'record')}, {stream.first} to {stream.last}, {span}"
     proved = f"proved up to record {stream.proved_up_to}" if stream.proved_up_to else "nothing proved"
+    if stream.verdict is Verdict.INVALID:
+        proved = _not_proved(stream)
     tail = f", then an open tail of {stream.open_tail}" if stream.open_tail else ""
+    tail = "" if stream.verdict is Verdict.INVALID else tail
     if stream.ended:
         end = "ended in order"
     elif stream.recovered_by:
@@ -90,6 +93,12 @@ def _stream(stream: StreamReport, copy: str) -> Iterator[str]:
     extras += [f"{counted(stream.explained, 'record')} refused by the receiver"] if stream.explained else []
     if extras:
         yield f"    {', '.join(extras)}"
+
+
+def _not_proved(stream: StreamReport) -> str:
+    """Of a stream in which something is wrong nothing is claimed: what contradicts a proof takes part in all of it."""
+    wrong = [one.number for one in stream.findings.problems() if one.verdict is Verdict.INVALID and one.number]
+    return f"not proved; the first record that is wrong is {min(wrong)}" if wrong else "not proved"
 
 
 def _trust(report: Report) -> Iterator[str]:

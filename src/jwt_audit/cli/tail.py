@@ -274,7 +274,8 @@ def _table() -> Table:
         return Table(width=None, colour=False)
     from rich.console import Console
 
-    return Table(width=width, colour=not Console(file=sys.stdout).no_color)
+    console = Console(file=sys.stdout)
+    return Table(width=width, colour=console.color_system is not None and not console.no_color)
 
 
 def _width() -> int | None:

@@ -169,7 +169,7 @@ def exported(raw: bytes) -> list[Seen] | None:
     try:
         found = []
         known, service = None, ""
-        for record, resource in records(orjson.loads(raw)):
+        for record, resource, *_ in records(orjson.loads(raw)):
             attributes = {item["key"]: plain(item.get("value")) for item in record.get("attributes", ())}
             event = str(record.get("eventName", ""))
             if attr.RECORD_ID in attributes and event != attr.EVENT_HEAD:
