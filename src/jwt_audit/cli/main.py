@@ -147,4 +147,18 @@ def _fault(error: Exception) -> int:
 @click.group(cls=_Group, commands=_Lazy(dict(COMMANDS)), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="opentelemetry-instrumentation-jwt-audit", prog_name="jwt-audit")
 def main() -> None:
-    """Who did what, with which token, and the proof: receive, ship and verify audit records, look at tokens."""
+    """Who did what, with which token, and the proof: receive, ship and verify audit records, look at tokens.
+
+    \b
+      jwt-audit tail -f                    who does what, live
+      jwt-audit status                     is all of it signed and delivered?
+      jwt-audit verify --key audit.pub .   was anything changed, removed, forged?
+      jwt-audit token inspect < token.txt  what would be verified, and why not
+
+    \b
+    Exit status 0 to 2  as each command says; 1 of verify is "invalid" alone
+                    70  a fault of jwt-audit itself
+                    74  the output could not be written
+                   130  ended by SIGINT
+                   141  nobody reads the output any more
+    """

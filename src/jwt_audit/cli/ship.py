@@ -66,6 +66,10 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
     just being sent may arrive twice, with the same audit.record.id.
 
     \b
+      jwt-audit ship /var/lib/orders/audit
+      jwt-audit ship --once --endpoint https://collector.example.com/v1/audit /var/lib/orders/audit
+
+    \b
     Exit status 0  ended by a signal; with --once: all was delivered
                 1  it could not be done; with --once: something is left, and why
                 2  wrong usage, or a setting that cannot be used

@@ -28,6 +28,10 @@ def sink(directory: Path, host: str, port: int) -> None:
     can write. It ends by SIGINT or SIGTERM.
 
     \b
+      jwt-audit sink /var/lib/jwt-audit-sink
+      jwt-audit sink --port 0 ./out          a free port, which the first line names
+
+    \b
     Exit status 0  ended by a signal; what was confirmed is on disk
                 1  it cannot listen or write there, or lacks the extra "sink"
                 2  wrong usage

@@ -102,6 +102,10 @@ def status(spool: Path, as_json: bool, show_all: bool, max_age: float) -> None:
     time. Without SPOOL it is the directory that an app with this environment writes.
 
     \b
+      jwt-audit status /var/lib/orders/audit
+      jwt-audit status --json --max-age 15m | jq .problems
+
+    \b
     Exit status 0  all is well
                 1  something wants attention, and is named: records that wait
                    longer than --max-age, dead letters, a spool near its limit, a
