@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
@@ -17,7 +18,7 @@ from jwt_audit import attributes as attr
 from jwt_audit.spool.durable import Lock
 from jwt_audit.spool.spool import Stream
 from jwt_audit.values import PREFIX
-from support.receivers import COMMAND, Reply, receiving, records, running_shipper, running_sink, until
+from support.receivers import COMMAND, Reply, Sent, partial, receiving, records, running_shipper, running_sink, until
 from support.shipping import shipping
 from support.spools import LiveStream, make_stream
 
@@ -255,6 +256,42 @@ def test_once_says_why_not_all_is_delivered(tmp_path: Path) -> None:
         assert f"were refused for good and are in {spool / 'dead-letter'}" in found.stderr
         assert Stream(path).cursor().done
         assert ship(spool, "--once", "--endpoint", receiver.url).returncode == 0
+
+
+REFUSALS: dict[str, Callable[[list[Sent]], Reply]] = {
+    "records": lambda sent: Reply(400) if sent else Reply(),
+    "conflicts": lambda sent: Reply(409) if sent else Reply(),
+    "partial": lambda sent: partial(len(sent), "no") if sent else Reply(),
+    "everything": lambda _: Reply(400),
+    "the sender": lambda _: Reply(403),
+}
+
+
+@pytest.mark.parametrize("rule", REFUSALS.values(), ids=list(REFUSALS))
+def test_once_waits_for_no_receiver_that_refuses(tmp_path: Path, rule: Callable[[list[Sent]], Reply]) -> None:
+    """Whatever it refuses, what this command writes of it too; and it says so, not that nothing went on."""
+    make_stream(tmp_path, records=3)
+    with receiving() as receiver:
+        receiver.rule = rule
+        started = time.monotonic()
+        found = ship(tmp_path, "--once", "--endpoint", receiver.url)
+        assert time.monotonic() - started < 20  # a loaded machine; the minute without progress is what must not be
+    assert found.returncode == 1
+    assert "not all is delivered" in found.stderr
+    assert "nothing went on" not in found.stderr
+    assert "the stream has ended" not in found.stderr
+
+
+def test_once_waits_for_no_receiver_that_asks_for_long(tmp_path: Path) -> None:
+    """A Retry-After of more than the time that is waited for a receiver that is away: said at once."""
+    make_stream(tmp_path, records=1)
+    with receiving() as receiver:
+        receiver.rule = lambda _: Reply(503, headers={"Retry-After": "600"})
+        started = time.monotonic()
+        found = ship(tmp_path, "--once", "--endpoint", receiver.url)
+        assert time.monotonic() - started < 20
+    assert found.returncode == 1
+    assert "answered 503" in found.stderr
 
 
 def test_once_says_that_nobody_listens(tmp_path: Path) -> None:

@@ -143,13 +143,15 @@ class _Job:
             why = self._wait(marks)
             mine = self._recorder.stream_id
             self._recorder.close()
-            # Ended by now, so it is a stream like the others
+            # Its own stream has ended: what is refused of it can be stated nowhere, so that is not waited for
+            self._shipper.stop(STOP_SECONDS if why is None else _GRACE_SECONDS)
             own = [stream for stream in self._spool.streams() if stream.id == mine]
-            why = why or self._wait({stream.id: (stream, False, end(stream)) for stream in own})
-        self._shipper.stop(_GRACE_SECONDS)
+            whole = all(self._delivered(stream, False, end(stream)) for stream in own)
         set_aside = _lines(self._spool.root / "dead-letter") - refused
         if why is None and set_aside:
             why = f"{set_aside} were refused for good and are in {self._spool.root / 'dead-letter'}"
+        if why is None and not whole:
+            why = self._shipper.trouble or f"the receiver did not take the stream {mine}, which this command wrote"
         if why is not None:
             size, streams = self._left()
             raise click.ClickException(

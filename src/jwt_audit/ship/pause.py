@@ -42,7 +42,8 @@ class Trouble:
         if self._since is None:
             self._since = self._clock()
         if decision.action is Action.RETRY:
-            if self._told is None and self._clock() - self._since >= PATIENCE_SECONDS:
+            lasts = self._clock() - self._since >= PATIENCE_SECONDS or (decision.retry_after or 0) >= PATIENCE_SECONDS
+            if self._told is None and lasts:
                 self._say(decision, "; audit records wait in the spool, none is lost")
         elif self._told is not Action.HOLD:
             more = ". Nothing is delivered until this is changed; audit records wait in the spool, none is lost"

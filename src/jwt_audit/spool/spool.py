@@ -111,9 +111,9 @@ class Spool:
             self._streams.mkdir(mode=0o700, exist_ok=True)
             if not os.access(self._streams, os.W_OK | os.X_OK):
                 raise PermissionError(13, "not writable")
-        except FileNotFoundError as error:
-            raise SpoolError(f"the spool {self.root} is gone; make that directory again") from error
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not root:  # only a spool that was there is looked for so
+                raise SpoolError(f"the spool {self.root} is gone; make that directory again") from error
             raise SpoolError(f"cannot make the spool {self.root} ({error.strerror})") from error
 
     @property

@@ -57,6 +57,15 @@ def test_a_long_absence_is_told_once_and_so_is_its_end() -> None:
     assert told[1:] == ["http://r takes audit records again"]
 
 
+def test_an_absence_that_the_receiver_foretells_is_told_at_once() -> None:
+    """It asks for a longer pause than a restart takes."""
+    one, told, _ = trouble()
+    one.failed(Decision(Action.RETRY, "answered 503", retry_after=PATIENCE_SECONDS / 2))
+    assert told == []
+    one.failed(Decision(Action.RETRY, "answered 503", retry_after=PATIENCE_SECONDS))
+    assert told == ["http://r answered 503; audit records wait in the spool, none is lost"]
+
+
 def test_a_wrong_configuration_is_told_at_once_and_once() -> None:
     """Also when the receiver is away in between; anew when it comes back after it was well."""
     one, told, clock = trouble()

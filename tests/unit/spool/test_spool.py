@@ -23,6 +23,12 @@ def test_a_spool_that_cannot_be_made_is_a_domain_error(tmp_path: Path) -> None:
         Spool(tmp_path / "file" / "spool")
 
 
+def test_a_spool_that_never_was_is_not_called_gone() -> None:
+    """Where no directory can be made, that is said; "gone" is one that was there."""
+    with pytest.raises(SpoolError, match="cannot make the spool /proc/nowhere/spool"):
+        Spool(Path("/proc/nowhere/spool"))
+
+
 def test_directories_are_for_their_owner_alone(tmp_path: Path) -> None:
     """Records hold personal data."""
     writer = Spool(tmp_path / "s").open_stream("one")
