@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from ..http.exchange import Failure
+
 
 class Action(Enum):
     """What to do with the batch."""
@@ -27,16 +29,6 @@ class Action(Enum):
     """A 200 that rejected some records and names none: halve it, as SPLIT."""
     CONFLICT = "conflict"
     """A record is there already with other content: halve it, as SPLIT, and alert."""
-
-
-class Failure(Enum):
-    """Why there was no answer; the value tells the operator."""
-
-    UNREACHABLE = "cannot be reached"
-    TIMEOUT = "did not answer in time"
-    LOST = "closed the connection before it answered"
-    TLS = "failed the TLS handshake or its certificate was refused"
-    NO_HTTP = "does not speak HTTP"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,14 @@
-"""One HTTP GET of a key set, with every bound that it needs.
-
-urllib3 is imported by the thread that fetches, not by the app's start.
-"""
+"""One HTTP GET of a key set, by the client of this package, with every bound that it has."""
 
 from __future__ import annotations
 
-import http.client
 import re
-import socket
-import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import KeySourceError
+from ..http.exchange import ExchangeError
 from ..values import is_loopback
 
 MAX_BYTES = 2**20
@@ -54,74 +49,24 @@ def checked_url(url: str, http_hosts: Collection[str] = ()) -> SplitResult:
 def get(url: str, *, deadline: float = DEADLINE, http_hosts: Collection[str] = ()) -> Answer:
     """The answer to a GET of ``url``. Raises KeySourceError: refused, late, too long, not 200.
 
-    No redirect is followed, no content encoding accepted, nothing tried twice.
+    Over plain http no proxy is used: it could put its own keys in the place of the issuer's.
     """
-    from urllib3.connection import HTTPConnection, HTTPSConnection
-    from urllib3.exceptions import HTTPError
-    from urllib3.exceptions import TimeoutError as HTTPTimeoutError
+    from ..http.client import Client
 
     parts = checked_url(url, http_hosts)
-    kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=deadline)
-    watchdog = _Watchdog(deadline)
+    headers = {"Accept": "application/jwk-set+json, application/json", "User-Agent": "jwt-audit"}
     try:
-        connection.connect()
-        watchdog.watch(connection.sock)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        headers = {"Accept": "application/jwk-set+json, application/json", "Accept-Encoding": "identity"}
-        connection.request("GET", target, headers={**headers, "User-Agent": "jwt-audit"}, preload_content=False)
-        response = connection.getresponse()
-        if response.status != 200:
-            kind_of_error = NotThereError if response.status in (403, 404) else KeySourceError
-            raise kind_of_error(f"it answers {response.status}")
-        body = b""
-        while len(body) <= MAX_BYTES and (more := response.read(MAX_BYTES + 1 - len(body), decode_content=False)):
-            body += more  # only a read that finds nothing more sees that the answer was cut short
-        max_age = _max_age(response.headers.get("Cache-Control", ""))
-    except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
-        why = _why(error) or (None if isinstance(error, (TimeoutError, HTTPTimeoutError)) else type(error).__name__)
-        raise KeySourceError(f"no answer in {deadline:g} s" if watchdog.late or why is None else why) from error
-    finally:
-        watchdog.cancel()
-        connection.close()
-    if watchdog.late:  # cut off: what was read until then is no answer
-        raise KeySourceError(f"no answer in {deadline:g} s")
-    if len(body) > MAX_BYTES:
+        with Client(max_body=MAX_BYTES) as client:
+            response = client.exchange("GET", url, headers, timeout=deadline, direct=parts.scheme == "http")
+    except ExchangeError as error:
+        raise KeySourceError(str(error)) from error
+    if response.status != 200:
+        kind_of_error = NotThereError if response.status in (403, 404) else KeySourceError
+        redirect = ", a redirect, which is not followed" if 300 <= response.status < 400 else ""
+        raise kind_of_error(f"it answers {response.status}{redirect}")
+    if not response.complete:
         raise KeySourceError(f"it answers more than {MAX_BYTES} bytes")
-    return Answer(body, max_age)
-
-
-class _Watchdog(threading.Timer):
-    """Ends a request that is late: a socket's own timeout starts anew with every byte that arrives."""
-
-    def __init__(self, deadline: float) -> None:
-        super().__init__(deadline, self._cut)
-        self.daemon = True
-        self.late = False
-        self._socket: socket.socket | None = None
-
-    def watch(self, connected: socket.socket | None) -> None:
-        self._socket = connected
-        self.start()
-
-    def _cut(self) -> None:
-        self.late = True
-        if self._socket is not None:
-            try:
-                # Not SSLSocket's, which would take the session from under the thread that reads.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-            except OSError:
-                pass  # it has ended meanwhile
-
-
-def _why(error: BaseException) -> str | None:
-    """What the system says went wrong. No text of foreign exceptions, which may quote what was read."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return None
+    return Answer(response.body, _max_age(response.headers.get("cache-control", "")))
 
 
 def _max_age(cache_control: str) -> int | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jwt_audit.ship.answers import PATIENCE, Action, Answer, Failure, decide
+from jwt_audit.http.exchange import Failure
+from jwt_audit.ship.answers import PATIENCE, Action, Answer, decide
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -139,7 +138,7 @@ def test_the_deadline_holds_however_busily_it_trickles(behaviour: object) -> Non
     with jwks_server() as server:
         server.answer = behaviour  # type: ignore[assignment]
         started = time.monotonic()
-        with pytest.raises(KeySourceError, match=r"no answer in 0\.3 s"):
+        with pytest.raises(KeySourceError, match=r"did not answer in time \(0\.3 s passed"):
             fetch.get(server.url, deadline=0.3)
         assert time.monotonic() - started < 20
 
@@ -171,16 +170,6 @@ def test_nobody_there() -> None:
         port = free.getsockname()[1]
     with pytest.raises(KeySourceError, match="Connection refused"):
         fetch.get(f"http://127.0.0.1:{port}/jwks")
-
-
-def test_no_thread_and_no_socket_is_left() -> None:
-    """The watchdog ends with the fetch."""
-    with jwks_server() as server:
-        fetch.get(server.url)
-        watchdogs = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
-        for thread in watchdogs:
-            thread.join(1)
-            assert not thread.is_alive()
 
 
 def test_the_certificate_must_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

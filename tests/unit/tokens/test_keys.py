@@ -124,7 +124,8 @@ def test_a_hanging_issuer_is_left_and_asked_again(server: JwksServer, told: Told
         assert eventually(lambda: len(source.begun) >= 4)
         assert ids(source) == ["old"]
         assert all(gap >= 0.5 for gap in source.gaps[1:])  # the first was before the issuer hung
-        assert told == [f"{server.url}: no answer in 0.5 s; its old keys are used until it is back"]
+        waited = "did not answer in time (0.5 s passed while waiting for the head of the answer)"
+        assert told == [f"{server.url}: {waited}; its old keys are used until it is back"]
     finally:
         release.set()
 
