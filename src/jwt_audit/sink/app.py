@@ -6,7 +6,6 @@ Invariant: a 200 is sent only for what is on the disk. Bodies are never logged a
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,11 +19,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from .otlp import BadRequestError, from_json, from_protobuf, split_audit
+from .otlp import (
+    BadRequestError,
+    TooManyValuesError,
+    from_json,
+    from_protobuf,
+    split_audit,
+    values_in_json,
+    values_in_protobuf,
+)
 from .store import Store
+from .work import MAX_BODY, BusyError, TooLargeError, Work
 
-MAX_BODY = 16 * 2**20
-"""Bytes of a request, as sent and after decompression."""
 TRACES, LOGS, AUDIT = "traces.jsonl", "logs.jsonl", "audit.jsonl"
 FILES = (TRACES, LOGS, AUDIT)
 
@@ -38,16 +44,9 @@ _Sort = Callable[[dict[str, Any]], dict[str, dict[str, Any]]]
 """Which part of a request goes into which file."""
 
 
-class _RefusedError(Exception):
-    """A request that is answered with ``status`` and a word."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 def make_app(store: Store) -> Starlette:
     """The ASGI app that writes to ``store``."""
+    work = Work()
 
     async def traces(request: Request) -> Response:
         return await _receive(request, ExportTraceServiceRequest, lambda form: {TRACES: form})
@@ -65,22 +64,29 @@ def make_app(store: Store) -> Starlette:
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type not in (PROTOBUF, JSON):
             return PlainTextResponse(f"send {PROTOBUF} or {JSON}\n", 415)
+        encoding = request.headers.get("content-encoding", "").strip().lower() or "identity"
+        if encoding not in ("identity", "gzip"):
+            return PlainTextResponse("send gzip or no Content-Encoding\n", 415)
+        is_json = content_type == JSON
+        read, count = (from_json, values_in_json) if is_json else (from_protobuf, values_in_protobuf)
         try:
-            body = _decompress(await _read(request), request.headers.get("content-encoding", "identity"))
-            form = (from_json if content_type == JSON else from_protobuf)(kind, body)
+            body, values = await work.unpacked(await _read(request), encoding, count)
+            async with work.turn(len(body), values) as in_thread:
+                lines = await in_thread(lambda: _lines(sort(read(kind, body))))
+                failure = await _durably(store, lines) if lines else None
         except ClientDisconnect:
             return Response(status_code=400)  # nobody is there to read it
+        except (TooLargeError, TooManyValuesError) as error:
+            return PlainTextResponse(f"{error}\n", 413)
         except BadRequestError as error:
             return _error(content_type, 400, _INVALID_ARGUMENT, str(error))
-        except _RefusedError as refused:
-            return PlainTextResponse(f"{refused}\n", refused.status)
-        parts = sort(form).items()
-        lines = {name: orjson.dumps(part, option=orjson.OPT_APPEND_NEWLINE) for name, part in parts if part}
-        failure = await _durably(store, lines) if lines else None
+        except BusyError:
+            message = "too much is waiting to be stored; send it again"
+            return _error(content_type, 503, _UNAVAILABLE, message, {"Retry-After": _RETRY_SECONDS})
         if failure is not None:
             message = f"what was sent could not be stored ({failure.strerror}); send it again"
             return _error(content_type, 503, _UNAVAILABLE, message, {"Retry-After": _RETRY_SECONDS})
-        return Response(b"{}" if content_type == JSON else b"", media_type=content_type)
+        return Response(b"{}" if is_json else b"", media_type=content_type)
 
     routes = [
         Route("/v1/traces", traces, methods=["POST"]),
@@ -95,6 +101,10 @@ async def _lost(_: Request, error: Exception) -> Response:
     """What a wrong path or method is answered: what would be right, and never the path, which may hold a secret."""
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette calls this for nothing else
     return PlainTextResponse(_PLACES, error.status_code, error.headers)
+
+
+def _lines(parts: dict[str, dict[str, Any]]) -> dict[str, bytes]:
+    return {name: orjson.dumps(part, option=orjson.OPT_APPEND_NEWLINE) for name, part in parts.items() if part}
 
 
 def _by_signal(form: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -122,29 +132,8 @@ async def _read(request: Request) -> bytes:
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY:
-            raise _RefusedError(413, f"a request may have {MAX_BODY} bytes")
+            raise TooLargeError(f"a request may have {MAX_BODY} bytes")
     return bytes(body)
-
-
-def _decompress(body: bytes, encoding: str) -> bytes:
-    encoding = encoding.strip().lower()
-    if encoding in ("", "identity"):
-        return body
-    if encoding != "gzip":
-        raise _RefusedError(415, "send gzip or no Content-Encoding")
-    whole = bytearray()
-    while body:  # a gzip file may have several members
-        member = zlib.decompressobj(wbits=31)
-        try:
-            whole += member.decompress(body, MAX_BODY + 1 - len(whole))
-        except zlib.error as error:
-            raise BadRequestError("the body is no gzip") from error
-        if len(whole) > MAX_BODY:
-            raise _RefusedError(413, f"a request may have {MAX_BODY} bytes after decompression")
-        if not member.eof:
-            raise BadRequestError("the gzip body is cut off")
-        body = member.unused_data
-    return bytes(whole)
 
 
 def _error(content_type: str, status: int, code: int, message: str, headers: dict[str, str] | None = None) -> Response:

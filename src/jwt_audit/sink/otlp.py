@@ -24,6 +24,12 @@ from ..errors import JWTAuditError
 MAX_DEPTH = 64
 """Messages within messages; a nested value beyond that is refused, as protobuf's own parsers do."""
 
+MAX_VALUES = 200_000
+"""Messages in a request. Each becomes an object in memory, of a hundred times its size where it has two bytes."""
+_MAX_LENGTHS = 800_000
+"""Of what `values_in_protobuf` counts; 4 MiB of audit records have 600,000. The parser makes 60 bytes of each."""
+_LENGTH_TAGS = bytes(number << 3 | 2 for number in range(1, 16))
+
 _IDS = frozenset({"trace_id", "span_id", "parent_span_id"})
 _INT64 = frozenset(
     {
@@ -49,17 +55,41 @@ class BadRequestError(JWTAuditError):
     """What arrived is no OTLP request; the message says where and why, without the value."""
 
 
+class TooManyValuesError(JWTAuditError):
+    """A request of more messages than are read at once; halved, it can be sent again."""
+
+    def __init__(self) -> None:
+        super().__init__(f"a request may have {MAX_VALUES} values")
+
+
+def values_in_protobuf(body: bytes) -> int:
+    """At most so many messages are in ``body``, told without reading it. Raises TooManyValuesError."""
+    # A message has a tag of wire type 2 with a field number below 16, which is one of 15 bytes. Text has them too.
+    count = len(body) - len(body.translate(None, _LENGTH_TAGS))
+    if count > _MAX_LENGTHS:
+        raise TooManyValuesError
+    return count
+
+
+def values_in_json(body: bytes) -> int:
+    """At most so many objects and lists are in ``body``, told without reading it. Raises TooManyValuesError."""
+    count = body.count(b"{") + body.count(b"[")
+    if count > MAX_VALUES:
+        raise TooManyValuesError
+    return count
+
+
 def from_protobuf(kind: type[Message], body: bytes) -> dict[str, Any]:
-    """The request in ``body`` in canonical JSON form. Raises BadRequestError."""
+    """The request in ``body`` in canonical JSON form. Raises BadRequestError, TooManyValuesError."""
     try:
         message = kind.FromString(body)
     except DecodeError as error:
         raise BadRequestError(f"the body is no {kind.DESCRIPTOR.name} in protobuf") from error
-    return _written(message)
+    return _Walk().form(message)
 
 
 def from_json(kind: type[Message], body: bytes) -> dict[str, Any]:
-    """As `from_protobuf`, of OTLP/JSON."""
+    """As `from_protobuf`, of OTLP/JSON; `values_in_json` bounds it."""
     try:
         form = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -90,38 +120,57 @@ def _is_audit(record: dict[str, Any]) -> bool:
 # Protobuf to JSON
 
 _Writer = Callable[[Any], Any]
-_plans: dict[str, dict[int, tuple[str, _Writer | None]]] = {}
+_plans: dict[str, dict[int, tuple[str, bool, bool, _Writer | None]]] = {}
+"""By message and field number: JSON name, whether it is repeated, whether it is a message, how else it is written."""
 
 
-def _written(message: Message) -> dict[str, Any]:
-    descriptor = message.DESCRIPTOR
-    plan = _plans.get(descriptor.full_name)
-    if plan is None:
-        fields = cast("Descriptor", descriptor).fields
-        plan = {field.number: (field.json_name, _writer(field)) for field in fields}
-        _plans[descriptor.full_name] = plan
-    form = {}
-    for field, value in message.ListFields():
-        name, write = plan[field.number]
-        form[name] = value if write is None else write(value)
-    return form
+class _Walk:
+    """Through one request, counting its messages."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def form(self, message: Message) -> dict[str, Any]:
+        self._left -= 1
+        if self._left < 0:
+            raise TooManyValuesError
+        descriptor = message.DESCRIPTOR
+        plan = _plans.get(descriptor.full_name)
+        if plan is None:
+            plan = _plans[descriptor.full_name] = _plan(cast("Descriptor", descriptor))
+        form = {}
+        for field, value in message.ListFields():
+            name, repeated, is_message, write = plan[field.number]
+            if is_message:
+                write = self.form
+            if write is None:
+                form[name] = list(value) if repeated else value
+            else:
+                form[name] = [write(one) for one in value] if repeated else write(value)
+        return form
+
+
+def _plan(descriptor: Descriptor) -> dict[int, tuple[str, bool, bool, _Writer | None]]:
+    return {
+        field.number: (
+            field.json_name,
+            _is_repeated(field),
+            field.type == FieldDescriptor.TYPE_MESSAGE,
+            _writer(field),
+        )
+        for field in descriptor.fields
+    }
 
 
 def _writer(field: FieldDescriptor) -> _Writer | None:
-    """How a field's value is written; None where it is as it is."""
-    one: _Writer | None = None
-    if field.type == FieldDescriptor.TYPE_MESSAGE:
-        one = _written
-    elif field.type in _INT64:
-        one = str
-    elif field.type == FieldDescriptor.TYPE_BYTES:
-        one = bytes.hex if field.name in _IDS else lambda value: base64.b64encode(value).decode("ascii")
-    elif field.type in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT):
-        one = _float_form
-    if not _is_repeated(field):
-        return one
-    each = one
-    return list if each is None else lambda values: [each(value) for value in values]
+    """How a value that is no message is written; None where it is as it is."""
+    if field.type in _INT64:
+        return str
+    if field.type == FieldDescriptor.TYPE_BYTES:
+        return bytes.hex if field.name in _IDS else lambda value: base64.b64encode(value).decode("ascii")
+    if field.type in (FieldDescriptor.TYPE_DOUBLE, FieldDescriptor.TYPE_FLOAT):
+        return _float_form
+    return None
 
 
 def _is_repeated(field: FieldDescriptor) -> bool:

@@ -13,9 +13,11 @@ import uvicorn
 
 from ..errors import SpoolError
 from .app import FILES, make_app
+from .guard import MAX_HEAD, guarded
 from .store import Store
 
 _GRACE_SECONDS = 5
+_SWITCH_SECONDS = 0.0005
 
 
 def serve(directory: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
@@ -23,6 +25,8 @@ def serve(directory: Path, host: str, port: int, ready: Callable[[str], None]) -
 
     Raises SpoolError where the address or the directory cannot be had.
     """
+    # So soon a large request that is being read makes way for the event loop and for small ones
+    sys.setswitchinterval(_SWITCH_SECONDS)
     # uvicorn raises the signal it ended at once more: this makes it an orderly end with exit status 0
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -35,6 +39,9 @@ def serve(directory: Path, host: str, port: int, ready: Callable[[str], None]) -
             access_log=False,
             lifespan="off",
             server_header=False,
+            ws="none",
+            http=guarded(),
+            h11_max_incomplete_event_size=MAX_HEAD,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
         shown, bound = listener.getsockname()[:2]

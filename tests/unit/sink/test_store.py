@@ -168,37 +168,129 @@ def test_a_directory_that_is_removed_takes_nothing_any_more(
     assert caplog.messages == [f"{tmp_path / 'out'} was removed: nothing is stored until this is started again"]
 
 
+def confirmed(directory: Path, *lines: bytes) -> None:
+    """A directory as a sink leaves it that confirmed ``lines`` of ``a``."""
+    store = Store(directory, NAMES)
+    for line in lines:
+        assert write(store, {"a": line}) is None
+    store.close()
+
+
+LINE = b'{"a":1}\n'
+
+
+@pytest.mark.parametrize("torn", [b'{"b":', b'{"b":1}', b"\x00\x00\x00", b'{"b":"%b' % (b"x" * 3_000_000)])
+def test_an_interrupted_write_is_kept_beside(tmp_path: Path, caplog: pytest.LogCaptureFixture, torn: bytes) -> None:
+    """It was never confirmed; where it is now is said, and not what is in it. A second one gets a name of its own."""
+    confirmed(tmp_path, LINE)
+    for number in (1, 2):
+        with (tmp_path / "a").open("ab") as file:
+            file.write(torn)
+        store = Store(tmp_path, NAMES)
+        assert (tmp_path / "a").read_bytes() == LINE * number
+        assert (tmp_path / f"a.unconfirmed-{number}").read_bytes() == torn
+        assert caplog.messages[number - 1] == (
+            f"{tmp_path / 'a'}: the last {len(torn)} bytes are of a write that was interrupted before it was "
+            f"confirmed; they are in a.unconfirmed-{number} now"
+        )
+        assert write(store, {"a": LINE}) is None
+        store.close()
+    assert (tmp_path / "a").read_bytes() == LINE * 3
+
+
+@pytest.mark.parametrize("rest", [b"", b"{}\n", b"\x00\n", b"no JSON\n"])
+def test_whole_lines_stay(tmp_path: Path, caplog: pytest.LogCaptureFixture, rest: bytes) -> None:
+    """Written and not confirmed, or changed afterwards: whatever they say, the sink is no judge of lines."""
+    confirmed(tmp_path, LINE, LINE)
+    (tmp_path / "a").write_bytes(LINE + LINE.replace(b"1", b"]") + rest)
+    Store(tmp_path, NAMES).close()
+    assert (tmp_path / "a").read_bytes() == LINE + LINE.replace(b"1", b"]") + rest
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
-    ("content", "kept"),
+    ("content", "said"),
     [
-        (b'{"a":1}\n{"b":', b'{"a":1}\n'),
-        (b'{"a":1}\n{"b":1}', b'{"a":1}\n'),
-        (b'{"a":1}\n\x00\x00\x00', b'{"a":1}\n'),
-        (b'{"a":1}\n\x00\x00\x00\n', b'{"a":1}\n'),
-        (b'{"a":1}\n{"b"\n{"c"\n', b'{"a":1}\n'),
-        (b'{"a":1}\n{"b":2}\n', b'{"a":1}\n{"b":2}\n'),
-        (b'{"b":', b""),
-        (b"", b""),
-        (b'{"a":"%b"}\n{"b"' % (b"x" * 200_000), b'{"a":"%b"}\n' % (b"x" * 200_000)),
-        (b'{"a":1}\n{"b":"%b' % (b"x" * 200_000), b'{"a":1}\n'),
+        (b"x" * 1800, "does not begin as this sink began it"),
+        (b"", None),
+        (LINE, "lacks 8 bytes that were confirmed"),
+        (LINE + LINE[:-1] + b" ", "was changed after it was confirmed"),
+        (LINE + LINE[:-1] + b' {"torn', "was changed after it was confirmed"),
+        (b"[" + LINE[1:] + LINE, "does not begin as this sink began it"),
     ],
 )
-def test_a_torn_end_is_cut_at_the_start(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes, kept: bytes
+def test_a_file_that_is_not_as_the_sink_left_it_is_not_touched(
+    tmp_path: Path, content: bytes, said: str | None
 ) -> None:
-    """It was never confirmed; how many bytes it was is said, and not what was in them."""
+    """The sink does not start then, and says which file; an empty one may be log rotation's."""
+    confirmed(tmp_path, LINE, LINE)
     (tmp_path / "a").write_bytes(content)
-    store = Store(tmp_path, NAMES)
-    assert (tmp_path / "a").read_bytes() == kept
-    said = [record.getMessage() for record in caplog.records]
-    if content == kept:
-        assert said == []
-    else:
-        cut = len(content) - len(kept)
-        assert said == [f"{tmp_path / 'a'}: cut {cut} bytes of a write that was interrupted before it was confirmed"]
-    assert write(store, {"a": b'{"z":1}\n'}) is None
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    if said is None:
+        confirmed(tmp_path, LINE)
+        assert (tmp_path / "a").read_bytes() == LINE
+        return
+    with pytest.raises(SpoolError, match=f"{tmp_path / 'a'} {said}.*: move it away"):
+        Store(tmp_path, NAMES)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "a").rename(tmp_path / "moved")
+    confirmed(tmp_path, LINE)
+
+
+@pytest.mark.parametrize(
+    "state", [None, b"", b"[]", b'{"confirmed":"0","start":""}', b'{"start":"zz","confirmed":"1"}']
+)
+def test_a_file_that_the_sink_did_not_begin_is_not_touched(tmp_path: Path, state: bytes | None) -> None:
+    """Without a state beside it that says otherwise, it is somebody else's: JSON or not, torn or not."""
+    (tmp_path / "a").write_bytes(LINE + b'{"torn')
+    if state is not None:
+        (tmp_path / "a.state").write_bytes(state)
+    with pytest.raises(SpoolError, match="move it away, or give another directory"):
+        Store(tmp_path, NAMES)
+    assert (tmp_path / "a").read_bytes() == LINE + b'{"torn'
+
+
+def test_a_moved_directory_is_still_the_sinks_own(tmp_path: Path) -> None:
+    """Copied to another disk, say: a file is known by what it begins with."""
+    confirmed(tmp_path / "old", LINE)
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    confirmed(tmp_path / "new", LINE)
+    assert (tmp_path / "new" / "a").read_bytes() == LINE * 2
+
+
+def test_what_others_do_to_a_file_is_seen_before_it_is_written(
+    tmp_path: Path, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lines of somebody else in it, or another file in its place: nothing is confirmed and nothing changed."""
+    path = tmp_path / "out" / "a"
+    assert write(store, {"a": LINE}) is None
+    with path.open("ab") as file:
+        file.write(b"mine\n")
+    for _ in range(2):
+        assert write(store, {"a": LINE}) is not None
+    assert path.read_bytes() == LINE + b"mine\n"
+    path.rename(tmp_path / "moved")
+    assert write(store, {"a": LINE}) is None
+    path.unlink()
+    path.write_bytes(b"mine\n")
+    assert write(store, {"a": LINE}) is not None
+    assert path.read_bytes() == b"mine\n"
+    assert write(store, {"b": LINE}) is None
+    assert caplog.messages == [
+        f"{path} was changed by somebody else while the sink was writing it: nothing is stored in it; move it away"
+    ]
+
+
+def test_a_file_that_is_emptied_is_begun_anew(tmp_path: Path) -> None:
+    """As log rotation does with ``copytruncate``: no hole is left where the lines were."""
+    store = Store(tmp_path / "out", NAMES)
+    assert write(store, {"a": LINE * 9}) is None
+    os.truncate(tmp_path / "out" / "a", 0)
+    assert write(store, {"a": LINE}) is None
+    assert (tmp_path / "out" / "a").read_bytes() == LINE
     store.close()
-    assert (tmp_path / "a").read_bytes() == kept + b'{"z":1}\n'
+    confirmed(tmp_path / "out", LINE)
+    assert (tmp_path / "out" / "a").read_bytes() == LINE * 2
 
 
 def test_two_sinks_do_not_share_a_directory(store: Store, tmp_path: Path) -> None:
