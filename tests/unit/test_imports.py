@@ -27,6 +27,7 @@ PURE = (
     f"{LIBRARY}.tokens.claims",
     f"{LIBRARY}.tokens.observed",
     f"{LIBRARY}.ship.answers",
+    f"{LIBRARY}.http.exchange",
 )
 IMPURE = {
     "asyncio", "concurrent", "fcntl", "glob", "http", "io", "logging", "mmap", "multiprocessing", "os", "pathlib",
@@ -228,6 +229,19 @@ def test_nothing_takes_the_environment_out_of_os() -> None:
         if module != f"{LIBRARY}.config"
         for found in imports(module)
         if found.module == "os" and found.name in ("environ", "environb", "getenv", "*")
+    ]
+    assert wrong == []
+
+
+def test_there_is_one_http_client() -> None:
+    """Its deadline, proxies and words hold for whatever is fetched or sent."""
+    clients = ("urllib3", "http.client", "requests", "httpx", "aiohttp")
+    wrong = [
+        told(module, found)
+        for module in modules()
+        if within(module, LIBRARY, INSTRUMENTATION) and not within(module, f"{LIBRARY}.http", HOOKS)
+        for found in imports(module)
+        if within(found.module, *clients) or (found.module == "urllib.request" and found.name == "urlopen")
     ]
     assert wrong == []
 

@@ -24,7 +24,8 @@ def sink(directory: Path, host: str, port: int) -> None:
     """Receive traces, logs and audit records by OTLP/HTTP and keep them in DIRECTORY (jwt-audit-sink by default).
 
     One JSON line a request in traces.jsonl, logs.jsonl and audit.jsonl, each on the disk before the
-    sender has its answer. There is no authentication: on another address than loopback anyone there
+    sender has its answer. A file there that a sink did not begin is not touched: it is named, and the
+    sink does not start. There is no authentication: on another address than loopback anyone there
     can write. It ends by SIGINT or SIGTERM.
 
     \b
