@@ -67,7 +67,7 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
 
     \b
       jwt-audit ship /var/lib/orders/audit
-      jwt-audit ship --once --endpoint https://collector.example.com/v1/audit /var/lib/orders/audit
+      jwt-audit ship --once --endpoint http://collector:4318 /var/lib/audit
 
     \b
     Exit status 0  ended by a signal; with --once: all was delivered

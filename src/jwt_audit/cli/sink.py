@@ -30,7 +30,7 @@ def sink(directory: Path, host: str, port: int) -> None:
 
     \b
       jwt-audit sink /var/lib/jwt-audit-sink
-      jwt-audit sink --port 0 ./out          a free port, which the first line names
+      jwt-audit sink --port 0 ./out      a free port, named in the first line
 
     \b
     Exit status 0  ended by a signal; what was confirmed is on disk
