@@ -7,7 +7,7 @@ UV ?= uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-later lint format bench collector keycloak requirements clean
+.PHONY: help demo test test-later lint format bench collector keycloak dist requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -41,10 +41,22 @@ keycloak: $(READY) ## a real Keycloak on loopback to try tokens with (needs Java
 collector: ## build the Collector, Jaeger and VictoriaLogs from source, once (needs Go; kept in ~/.cache/jwt-audit)
 	@collector-config/programs/build.sh
 
-requirements: ## pin requirements/dev.in anew (needs uv)
-	$(UV) pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.10 \
-	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements" \
-	  --extra sink --output-file requirements/dev.txt requirements/dev.in pyproject.toml
+dist: $(READY) ## wheel, source archive and SBOM of a release, in dist/
+	@rm -rf dist build/release
+	@$(PYTHON) -m hatchling build
+	@$(PYTHON) -m venv build/release
+	@build/release/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements/release.txt
+	@build/release/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type library --output-reproducible \
+	  --output-file "$$(ls dist/*.whl | sed 's/-py3-none-any.whl$$/.cdx.json/')" requirements/runtime.txt
+
+COMPILE := pip compile --quiet --universal --generate-hashes --python-version 3.10 \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
+
+requirements: ## pin the requirements anew (needs uv)
+	$(UV) $(COMPILE) --upgrade --extra sink --output-file requirements/dev.txt requirements/dev.in pyproject.toml
+	$(UV) $(COMPILE) --upgrade --output-file requirements/release.txt requirements/release.in
+	$(UV) $(COMPILE) --extra sink --constraints requirements/dev.txt --output-file requirements/runtime.txt pyproject.toml
 
 clean: ## remove .venv and everything that was generated
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

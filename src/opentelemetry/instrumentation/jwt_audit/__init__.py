@@ -14,12 +14,14 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type:
 
 from jwt_audit.diagnostics import tell
 
+from .package import _instruments
+
 
 class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped upstream
     """Installs the boundaries and the stamps. Raises nothing: that would stop all instrumentation."""
 
     def instrumentation_dependencies(self) -> Collection[str]:
-        return ()
+        return _instruments
 
     def _instrument(self, **kwargs: Any) -> None:
         try:
