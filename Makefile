@@ -15,8 +15,12 @@ help: ## list the targets
 demo: $(READY) ## two example apps, real tokens, who did what, and a proof that holds until a byte is changed
 	@$(PYTHON) examples/demo/run.py
 
+# One more than there are cores: much of the tests' time is waiting for servers. The tests of one file stay in one
+# worker, since they may share a server that is slow to start.
+JOBS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN 2> /dev/null || echo 2) + 1 )))
+
 test: $(READY) ## all tests but test-later's, with the coverage gate (PYTEST="tests/unit -k chain" runs some, without it)
-	@$(PYTHON) -m pytest $(or $(PYTEST),--cov --ignore=tests/later)
+	@$(PYTHON) -m pytest $(or $(PYTEST),-n $(JOBS) --dist loadfile --cov --ignore=tests/later)
 
 test-later: $(READY) ## what is to hold next year: newer releases on the index, a clock years ahead (about 6 minutes)
 	@$(PYTHON) -m pytest tests/later
