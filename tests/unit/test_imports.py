@@ -25,6 +25,8 @@ PURE = (
     f"{LIBRARY}.evidence",
     f"{LIBRARY}.tokens.verify",
     f"{LIBRARY}.tokens.claims",
+    f"{LIBRARY}.tokens.mapping",
+    f"{LIBRARY}.tokens.explain",
     f"{LIBRARY}.tokens.observed",
     f"{LIBRARY}.ship.answers",
     f"{LIBRARY}.http.exchange",

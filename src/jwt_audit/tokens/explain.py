@@ -45,8 +45,9 @@ def hints(jws: Jws, verdict: Verdict, found: Iterable[Mismatch]) -> list[str]:
     given: list[str] = []
     if reason is Reason.SIGNATURE_MISMATCH and "nonce" in jws.header:
         given.append(
-            "its header has a nonce: Microsoft signs tokens for its own Graph so that nobody else can verify them. "
-            "It is no forgery, and it is not for this app: let the client ask for a token for this app's own scope"
+            "its header has a nonce: Microsoft signs tokens for its own Graph so that nobody else can verify them, nor "
+            "tell one from a forgery. Such a token is not for this app: let the client ask for one for this app's own "
+            "scope"
         )
     if reason is Reason.UNKNOWN_KEY and {"cid", "uid"} <= payload.keys() and _has_no_path(payload.get("iss")):
         given.append(
@@ -166,7 +167,7 @@ def _signature(jws: Jws, verdict: Verdict, _: Issuers) -> list[Mismatch]:
 
 def _time(jws: Jws, verdict: Verdict, _: Issuers) -> list[Mismatch]:
     leeway = 0 if verdict.issuer is None else verdict.issuer.leeway
-    now = attr.iso_8601(int(verdict.now))
+    now = attr.iso_8601(int(verdict.as_of))
     early = verdict.identity.reason is Reason.NOT_YET_VALID
     wanted = f"{'not after' if early else 'after'} {now}, give or take {leeway:g} s"
     found = []

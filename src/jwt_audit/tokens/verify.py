@@ -60,7 +60,7 @@ _BY_KEYS = frozenset((Reason.UNKNOWN_KEY, Reason.SIGNATURE_MISMATCH, Reason.ALGO
 
 
 class Verdict(NamedTuple):
-    """What was made of a token: by which issuer and keys, when (seconds since the epoch), from which source.
+    """What was made of a token: by which issuer and keys, as of when (seconds since the epoch), from which source.
 
     ``about`` names the claim that is the cause, where one is.
     """
@@ -70,7 +70,7 @@ class Verdict(NamedTuple):
     keys: KeySet | None
     about: str | None
     source: str
-    now: float
+    as_of: float
 
 
 class TokenVerifier:
