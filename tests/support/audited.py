@@ -20,7 +20,7 @@ from opentelemetry.trace import Tracer
 
 from jwt_audit import diagnostics
 from jwt_audit.config import load
-from jwt_audit.context import current_request, in_flight
+from jwt_audit.context import Request, current_request, in_flight
 from jwt_audit.errors import SpoolError
 from jwt_audit.evidence import canonical, heads
 from jwt_audit.evidence.record import Record
@@ -127,6 +127,18 @@ def observing(root: Path, **settings: Any) -> Iterator[Pipeline]:
         boundary.install(None)
         made.stop()
     assert in_flight == set()
+
+
+@contextmanager
+def under_way(request: Request, carrier: dict[str, Any] | None = None) -> Iterator[Request]:
+    """``request`` begins, its app runs in this block, and it ends."""
+    carrier = {} if carrier is None else carrier
+    before = boundary.enter(request, carrier)
+    try:
+        yield request
+    finally:
+        boundary.leave(request, carrier, before)
+        boundary.end(request)
 
 
 def last_head(spool: Path) -> int:

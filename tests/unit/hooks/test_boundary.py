@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextvars
+import copy
+import json
 import logging
+import pickle
 from typing import Any
 
 import pytest
@@ -18,9 +22,9 @@ from jwt_audit.errors import JWTAuditError
 from jwt_audit.identity import Identity, Status
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.instrumentation.jwt_audit.hooks import boundary
+from opentelemetry.instrumentation.jwt_audit.hooks import boundary, contexts
 from opentelemetry.instrumentation.jwt_audit.stamp.propagator import REQUEST_KEY
-from support.audited import Audited
+from support.audited import Audited, under_way
 
 ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1")
 
@@ -46,64 +50,111 @@ def test_any_other_request_id_is_replaced(given: str | None) -> None:
     assert len(made) == 36
 
 
-def test_a_server_span_that_runs_already_is_adopted(audited: Audited) -> None:
-    """OpenTelemetry's middleware further out has started it: its ids are the record's, and it is stamped."""
-    request = request_of(ALICE)
+def test_a_server_span_that_runs_already_is_adopted_by_one_request(audited: Audited) -> None:
+    """OpenTelemetry's middleware further out has started it: its ids are the record's, and it is stamped. A second
+    request that finds it leaves it alone: it says who made the first."""
     with audited.tracer.start_as_current_span("GET /", kind=SpanKind.SERVER) as span:
-        before = boundary.enter(request, {})
-        boundary.leave(request, before)
+        with under_way(request_of(ALICE)) as request:
+            pass
+        with under_way(request_of()) as second:
+            pass
     assert request.span is span
     assert request.trace_id == f"{span.get_span_context().trace_id:032x}"
+    assert second.span is None
     assert (audited.spans()["GET /"].attributes or {})["enduser.id"] == "alice"
 
 
 def test_a_span_of_an_earlier_request_is_no_parent_and_one_from_outside_is(audited: Audited) -> None:
-    """Pipelining: this context is a copy of that of a request that is over."""
-    first, second, third = request_of(ALICE), request_of(), request_of()
-    before = boundary.enter(first, {})
-    with audited.tracer.start_as_current_span("first", kind=SpanKind.SERVER):
-        first.phase = Phase.CLOSING
-        inner = boundary.enter(second, {})
-        assert not trace.get_current_span().get_span_context().is_valid
-        assert second.span is None
-        boundary.leave(second, inner)
-        # OpenTelemetry's middleware stands outside of our boundary: it extracts, and starts the span itself.
-        token = otel_context.attach(extract({}))
-        with audited.tracer.start_as_current_span("third", kind=SpanKind.SERVER) as span:
-            inner = boundary.enter(third, {})
-            assert third.span is span
-            boundary.leave(third, inner)
-        otel_context.detach(token)
-    boundary.leave(first, before)
+    """Pipelining: the server begins the next request in what it is called for by the earlier one."""
+    with audited.tracer.start_as_current_span("around") as around, under_way(request_of(ALICE)) as first:
+        left = contexts.go_outward(around)
+        with under_way(request_of()):
+            assert trace.get_current_span() is around
+        contexts.come_back(left)
+        with audited.tracer.start_as_current_span("first", kind=SpanKind.SERVER) as span:
+            for phase in Phase:
+                first.phase = phase
+                left = contexts.go_outward(around)
+                assert boundary.active({}) == (audited.pipeline, None)
+                with under_way(request_of()) as second:
+                    assert not trace.get_current_span().get_span_context().is_valid
+                    assert second.span is None
+                    otel_context.attach(otel_context.set_value("kept", phase))
+                assert trace.get_current_span() is span
+                assert otel_context.get_value("kept") is phase
+                # A server span that was started for the request itself, further out than we are.
+                with (
+                    audited.tracer.start_as_current_span("third", extract({}), kind=SpanKind.SERVER) as own,
+                    under_way(request_of()) as third,
+                ):
+                    assert third.span is own
+                contexts.come_back(left)
+            # In background work after the response, what was started there is the parent of what it calls.
+            with under_way(request_of()):
+                assert trace.get_current_span() is span
     assert "enduser.id" not in (audited.spans()["third"].attributes or {})
     assert (audited.spans()["first"].attributes or {})["enduser.id"] == "alice"
 
 
-def test_the_context_of_before_comes_back_unless_it_is_over_too(audited: Audited) -> None:
-    """A request that is done is nobody's any more: a thread may serve for hours after it."""
-    over, request = request_of(), request_of()
-    set_current(over)
-    otel_context.attach(otel_context.set_value(REQUEST_KEY, over, Context()))
-    over.forget()
+def test_what_others_put_into_a_context_meanwhile_stays(audited: Audited) -> None:
+    """And what they took out stays out: only our own key goes."""
+    outer = otel_context.attach(otel_context.set_value("outer", 1))
+    before = boundary.enter(request := request_of(ALICE), {})
+    otel_context.attach(otel_context.set_value("inner", 2))
+    boundary.leave(request, {}, before)
+    assert (otel_context.get_value("outer"), otel_context.get_value("inner")) == (1, 2)
     before = boundary.enter(request, {})
-    boundary.leave(request, before)
-    assert current_request() is None
+    otel_context.detach(outer)
+    boundary.leave(request, {}, before)
+    assert otel_context.get_value("outer") is None
     assert otel_context.get_value(REQUEST_KEY) is None
+    assert current_request() is None
+    boundary.end(request)
+
+
+def test_the_request_of_before_comes_back_unless_it_is_over(audited: Audited) -> None:
+    """A request that is done is not current any more: a thread may serve for hours after it."""
+    earlier = request_of()
+    for phase, found in ((Phase.CLOSING, earlier), (Phase.DONE, None)):
+        set_current(earlier)
+        token = otel_context.attach(otel_context.set_value(REQUEST_KEY, earlier, Context()))
+        earlier.phase = phase
+        with under_way(request_of()) as request:
+            assert current_request() is request
+        assert current_request() is found
+        assert otel_context.get_value(REQUEST_KEY) is found
+        set_current(None)
+        otel_context.detach(token)
 
 
 def test_the_carrier_finds_a_request_whose_context_was_lost(audited: Audited) -> None:
-    """And none that is over: a carrier may be kept."""
-    request, carrier = request_of(), dict[str, Any]()
-    before = boundary.enter(request, carrier)
-    assert boundary.active(carrier) == (None, None)
-    set_current(None)
-    assert boundary.active(carrier) == (None, request)
-    assert boundary.active({}) == (audited.pipeline, None)
-    with boundary.resumed(request):
-        assert current_request() is request
-    set_current(request)
-    boundary.leave(request, before)
-    assert boundary.active(carrier) == (audited.pipeline, None)
+    """As long as its app runs; and nothing stays in the carrier, which may be kept."""
+    request, carrier = request_of(ALICE), dict[str, Any]()
+    with under_way(request, carrier):
+        assert boundary.active(carrier) == (None, None)
+
+        def elsewhere() -> None:
+            assert boundary.active(carrier) == boundary.active(dict(carrier)) == (None, request)
+            assert boundary.active({}) == (audited.pipeline, None)
+            with boundary.resumed(request):
+                assert current_request() is otel_context.get_value(REQUEST_KEY) is request
+            assert current_request() is otel_context.get_value(REQUEST_KEY) is None
+
+        contextvars.Context().run(elsewhere)
+    assert carrier == {}
+
+
+def test_what_stands_in_a_carrier_is_text(audited: Audited) -> None:
+    """Apps copy, compare and write what they are given; none of it leads to a request or its token."""
+    request, carrier = request_of(ALICE), dict[str, Any]()
+    with under_way(request, carrier):
+        ((name, mark),) = carrier.items()
+        assert mark == request.id
+        assert json.loads(json.dumps(carrier)) == carrier
+        for one in (copy.deepcopy(mark), pickle.loads(pickle.dumps(mark)), copy.copy(mark)):
+            assert (type(one), one) == (str, request.id)
+            assert boundary.active({name: one}) == (None, None)
+    assert boundary.active({name: str(mark)}) == (audited.pipeline, None)
 
 
 VALID = f"00-{'a' * 32}-{'b' * 16}-01"

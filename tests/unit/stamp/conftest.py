@@ -8,7 +8,7 @@ import pytest
 
 from jwt_audit.context import Request
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
-from support.audited import ALICE, Audited
+from support.audited import ALICE, Audited, under_way
 
 
 @pytest.fixture
@@ -16,6 +16,5 @@ def request_(audited: Audited) -> Iterator[Request]:
     """Alice's, begun in the context that the test runs in."""
     made = boundary.new_request("http", "GET", "/", None)
     made.identify(ALICE)
-    before = boundary.enter(made, {})
-    yield made
-    boundary.leave(made, before)
+    with under_way(made):
+        yield made

@@ -25,7 +25,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi
 from opentelemetry.instrumentation.jwt_audit.stamp import logs
-from support.audited import ALICE, Audited, token
+from support.audited import ALICE, Audited, token, under_way
 
 log = logging.getLogger("shop")
 
@@ -112,14 +112,16 @@ def test_a_provider_whose_processors_cannot_be_reached_is_told_of_once(
     for _ in range(2):
         logs.install_processor(lambda: found[-1])
         made = boundary.new_request("http", "GET", "/", None)
-        boundary.leave(made, boundary.enter(made, {}))
+        with under_way(made):
+            pass
     (message,) = caplog.messages
     assert message.startswith("records of the OpenTelemetry Logger API carry no identity: the processors of its")
     logs.install_processor(lambda: found[-1])
     provider = LoggerProvider()
     found.append(provider)
     made = boundary.new_request("http", "GET", "/", None)
-    boundary.leave(made, boundary.enter(made, {}))
+    with under_way(made):
+        pass
     assert isinstance(provider._multi_log_record_processor._log_record_processors[0], logs.IdentityLogProcessor)
 
 
@@ -132,7 +134,8 @@ def test_where_no_provider_is_set_up_nothing_is_missed(
     assert not isinstance(provider, LoggerProvider)
     logs.install_processor(lambda: provider)
     made = boundary.new_request("http", "GET", "/", None)
-    boundary.leave(made, boundary.enter(made, {}))
+    with under_way(made):
+        pass
     assert caplog.messages == []
 
 

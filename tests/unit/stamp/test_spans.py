@@ -14,7 +14,7 @@ from jwt_audit.context import Phase, Request
 from jwt_audit.identity import Reason, refused
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.stamp import spans
-from support.audited import ALICE, Audited, token
+from support.audited import ALICE, Audited, token, under_way
 
 
 def shown(audited: Audited, name: str) -> dict[str, object]:
@@ -116,9 +116,8 @@ def test_a_provider_that_is_set_up_later_is_found_at_the_first_request(
     spans.install(lambda: found[-1])
     found.append(provider)
     made = boundary.new_request("http", "GET", "/", None)
-    before = boundary.enter(made, {})
-    provider.get_tracer("t").start_span("work").end()
-    boundary.leave(made, before)
+    with under_way(made):
+        provider.get_tracer("t").start_span("work").end()
     assert dict(exporter.get_finished_spans()[0].attributes or {}) == {"jwt.status": "absent"}
     assert caplog.messages == []
 
@@ -128,5 +127,6 @@ def test_a_provider_without_processors_is_told_of_once(audited: Audited, caplog:
     for _ in range(2):
         spans.install(NoOpTracerProvider)
         made = boundary.new_request("http", "GET", "/", None)
-        boundary.leave(made, boundary.enter(made, {}))
+        with under_way(made):
+            pass
     assert caplog.messages == ["the tracer provider takes no span processors: spans carry no identity"]

@@ -8,19 +8,22 @@ that fails) is a second record with the same request id.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from typing import Any
 
 from jwt_audit import attributes as attr
 from jwt_audit.context import Phase, Request
+from opentelemetry import trace
 
 from ..pipeline import Pipeline
 from ..waiting import off_loop
+from .again import again
 from .boundary import (
     BODILESS,
     REFUSAL,
     UNRECORDED,
     active,
+    end,
     ended_early,
     enter,
     error_name,
@@ -32,6 +35,7 @@ from .boundary import (
     note_error,
     resumed,
 )
+from .contexts import come_back, go_outward
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -81,24 +85,30 @@ async def _run(pipeline: Pipeline, app: App, scope: Scope, receive: Receive, sen
     except Exception as error:
         failed("verifying a token", error)
     before = enter(request, scope)
-    boundary = _Boundary(pipeline, request, scope, send)
     try:
-        if boundary.audited and not await boundary.admit():
-            return
-        await app(scope, receive, boundary.send)
-    except BaseException as error:
-        await boundary.raised(error)
-        raise
-    else:
-        await boundary.returned()
+        boundary = _Boundary(pipeline, request, scope, receive, send)
+        try:
+            if boundary.audited and not await boundary.admit():
+                return
+            await app(scope, boundary.receive, boundary.send)
+        except BaseException as error:
+            await boundary.raised(error)
+            raise
+        else:
+            await boundary.returned()
     finally:
-        leave(request, before)
+        leave(request, scope, before)
+        end(request)
 
 
 def _read(scope: Scope) -> Request:
     wanted: dict[bytes, str] = {}
     authorization = []
-    for name, value in scope.get("headers") or ():
+    headers = scope.get("headers")
+    pairs, unread = again(headers)
+    if unread is not headers:
+        scope["headers"] = unread
+    for name, value in pairs:
         if name == b"authorization":
             authorization.append(value.decode("latin-1"))
         elif name in (b"x-request-id", b"user-agent", b"traceparent"):
@@ -107,7 +117,7 @@ def _read(scope: Scope) -> Request:
     method = scope.get("method") or "GET"
     request = new_request(kind, method, scope.get("path") or "/", wanted.get(b"x-request-id"))
     request.authorization = tuple(authorization)
-    request.headers = _Headers(scope)
+    request.headers = _Headers(pairs)
     agent = wanted.get(b"user-agent")
     request.user_agent = None if agent is None else attr.text(agent)
     request.traceparent = wanted.get(b"traceparent")
@@ -116,19 +126,19 @@ def _read(scope: Scope) -> Request:
 
 
 class _Headers:
-    """A request's headers in its scope."""
+    """A request's headers, as its scope had them at the start."""
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_pairs",)
 
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
+    def __init__(self, pairs: Sequence[Any]) -> None:
+        self._pairs = pairs
 
     def every(self) -> Iterator[str]:
-        return (value.decode("latin-1") for _, value in self._scope.get("headers") or ())
+        return (value.decode("latin-1") for _, value in self._pairs)
 
     def named(self, name: str) -> list[str]:
         wanted = name.encode("latin-1")
-        return [value.decode("latin-1") for key, value in self._scope.get("headers") or () if key == wanted]
+        return [value.decode("latin-1") for key, value in self._pairs if key == wanted]
 
 
 def _address(scope: Scope) -> str | None:
@@ -139,11 +149,13 @@ def _address(scope: Scope) -> str | None:
 class _Boundary:
     """One request's way through the app."""
 
-    def __init__(self, pipeline: Pipeline, request: Request, scope: Scope, send: Send) -> None:
+    def __init__(self, pipeline: Pipeline, request: Request, scope: Scope, receive: Receive, send: Send) -> None:
         self._pipeline = pipeline
         self._request = request
         self._scope = scope
+        self._receive = receive
         self._send = send
+        self._around = trace.get_current_span()
         self.audited = not pipeline.excludes(request.path)
         self._websocket = request.kind == "websocket"
         self._complete = False
@@ -172,20 +184,32 @@ class _Boundary:
             raise ConnectionAbortedError(UNRECORDED)
         if self._websocket:
             await self._note_websocket(message)
-        elif not self._complete and self._completes(message):
-            self._complete = True
-            await self._finish()
+        elif not self._complete:
+            if message["type"] == "http.response.start":
+                message = guarded("reading a response", self._begin, message) or message
+            if guarded("reading a response", self._completes, message):
+                self._complete = True
+                await self._finish()
+        left = go_outward(self._around)
         try:
             await self._send(message)
         except OSError:
             self._client_gone = True
             raise
+        finally:
+            come_back(left)
+
+    async def receive(self) -> Message:
+        """What the client sends: it is not looked at."""
+        left = go_outward(self._around)
+        try:
+            return await self._receive()
+        finally:
+            come_back(left)
 
     def _completes(self, message: Message) -> bool:
         kind = message["type"]
-        if kind == "http.response.start":
-            guarded("reading a response", self._begin, message)
-        elif kind == "http.response.body":
+        if kind == "http.response.body":
             if not message.get("more_body", False):
                 return True
             if self._remaining is not None:
@@ -194,16 +218,25 @@ class _Boundary:
             return True
         return self._remaining is not None and self._remaining <= 0
 
-    def _begin(self, message: Message) -> None:
+    def _begin(self, message: Message) -> Message:
+        """Give the message to pass on: another one where its headers can be read only once."""
         request = self._request
+        headers = message.get("headers")
+        pairs, unread = again(headers)
+        if unread is not headers:
+            message = {**message, "headers": unread}
         request.status = message.get("status", 0)
         if request.method == "HEAD" or request.status in BODILESS:
             self._remaining = 0
         else:
-            for name, value in message.get("headers") or ():
-                if name.lower() == b"content-length":
-                    self._remaining = int(value)
+            guarded("reading a response", self._promised, pairs)
         locate(request)
+        return message
+
+    def _promised(self, headers: Sequence[Any]) -> None:
+        for name, value in headers:
+            if name.lower() == b"content-length":
+                self._remaining = int(value)
 
     async def _note_websocket(self, message: Message) -> None:
         kind, request = message["type"], self._request

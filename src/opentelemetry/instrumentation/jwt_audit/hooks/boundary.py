@@ -1,7 +1,8 @@
 """What both boundaries share: how a request begins, where its ids and its route's owner are found.
 
 Invariants: at most one request is active in a context; what an earlier request left in the context
-(pipelining: the next request's task is a copy of it) is never seen by the next one.
+(pipelining: the next request's task is a copy of it) is never seen by the next one. How a context is entered and left
+is in `contexts`.
 """
 
 from __future__ import annotations
@@ -12,20 +13,17 @@ import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
-
-from opentelemetry.context import Context
+from typing import Any
 
 from jwt_audit.attributes import text, without_tokens
-from jwt_audit.context import Phase, Request, current_request, in_flight, set_current
+from jwt_audit.context import Phase, Request, in_flight
 from jwt_audit.diagnostics import tell
 from jwt_audit.ids import new_id
-from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from ..pipeline import Pipeline
 from ..stamp.late import restamp
-from ..stamp.propagator import REQUEST_KEY
+from .contexts import Before, go_in, go_out, inside
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
@@ -38,16 +36,29 @@ REFUSAL = b"The audit record of this request cannot be written; try again later.
 BODILESS = frozenset((101, 204, 304))
 """Statuses whose responses end with their headers, as does every response to HEAD (RFC 9110, 6.4.1)."""
 
-_MARK = "jwt_audit.request"
+MARK = "jwt_audit.request"
+_ADOPTED = "_jwt_audit_adopted"
+
+
+class Mark(str):
+    """Stands in a carrier (an environ or a scope) while its app runs, and names the request.
+
+    Text, and plain text once it is copied deeply or pickled: apps compare, copy and write what they are given.
+    """
+
+    __slots__ = ("request",)
+    request: Request
+
+    def __new__(cls, request: Request) -> Mark:
+        made = super().__new__(cls, request.id)
+        made.request = request
+        return made
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
 
 _pipeline: Pipeline | None = None
-
-
-class Before(NamedTuple):
-    """What a context held before a request began in it."""
-
-    request: Request | None
-    context: Context
 
 
 def install(pipeline: Pipeline | None) -> None:
@@ -85,27 +96,25 @@ def active(carrier: MutableMapping[str, Any]) -> tuple[Pipeline | None, Request 
     Where its context was lost on the way in (an app that is run in a thread of its own), the carrier
     still names that request: it comes second then, to be `resumed`.
     """
-    request = current_request()
-    if _pipeline is None or (request is not None and request.phase is Phase.OPEN):
+    if _pipeline is None or inside():
         return None, None
-    marked = carrier.get(_MARK)
-    if isinstance(marked, Request) and marked.phase is Phase.OPEN:
-        return None, marked
+    marked = carrier.get(MARK)
+    if isinstance(marked, Mark) and marked.request.phase is Phase.OPEN:
+        return None, marked.request
     return _pipeline, None
 
 
 @contextmanager
 def resumed(request: Request) -> Iterator[None]:
-    """The context of ``request``, whose own was lost, for as long as this block runs."""
-    before = Before(current_request(), otel_context.get_current())
-    set_current(request)
-    base = before.context if request.span is None else trace.set_span_in_context(request.span, before.context)
-    otel_context.attach(otel_context.set_value(REQUEST_KEY, request, base))
+    """The context of ``request``, whose own was lost, for as long as this block runs.
+
+    Its identity, that is: a span that nobody has brought along is not a parent here.
+    """
+    before = go_in(request)
     try:
         yield
     finally:
-        set_current(before.request)
-        otel_context.attach(before.context)
+        go_out(request, before)
 
 
 def new_request(kind: str, method: str, path: str, request_id: str | None) -> Request:
@@ -123,45 +132,42 @@ def new_request(kind: str, method: str, path: str, request_id: str | None) -> Re
 
 
 def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
-    """Make ``request`` the one that this context and ``carrier`` serve; the caller gives the result to `leave`.
+    """The app is called for ``request``, which is in flight from here to `end`; `leave` says that it has returned.
 
-    A span that was started in the name of an earlier request is not a parent here, one that something
-    outside of us has started for this request is.
+    A server span that something outside of us has started for this request is its own.
     """
     if _waiting:
         _set_up()
-    before = Before(current_request(), otel_context.get_current())
-    inherited = before.request is not None and before.context.get(REQUEST_KEY) is before.request
-    base = Context() if inherited else before.context
-    set_current(request)
     request.on_identity = restamp
     in_flight.add(request)
-    carrier[_MARK] = request
-    span = trace.get_current_span(base)
-    if span.is_recording() and getattr(span, "kind", None) is trace.SpanKind.SERVER:
+    before = go_in(request)
+    carrier[MARK] = Mark(request)
+    span = trace.get_current_span()
+    if span.is_recording() and getattr(span, "kind", None) is trace.SpanKind.SERVER and not hasattr(span, _ADOPTED):
         adopt(request, span)
         span.set_attributes(dict(request.identity.telemetry))
-    otel_context.attach(otel_context.set_value(REQUEST_KEY, request, base))
     return before
 
 
-def leave(request: Request, before: Before) -> None:
-    """The request is over: what the context held before is put back, unless that is over too.
+def leave(request: Request, carrier: MutableMapping[str, Any], before: Before) -> None:
+    """The app has returned; ``before`` is what `enter` gave."""
+    carrier.pop(MARK, None)
+    go_out(request, before)
 
-    Put back by name, not by token: a body may be closed in another context than it was begun in, where
-    a token is refused. There nothing is changed, unless that context serves this very request too.
-    """
+
+def end(request: Request) -> None:
+    """The request is over, or has been given up."""
     request.forget()
     in_flight.discard(request)
-    if current_request() is request:
-        over = before.request is not None and before.request.phase is Phase.DONE
-        set_current(None if over else before.request)
-        otel_context.attach(Context() if over else before.context)
 
 
 def adopt(request: Request, span: Any) -> None:
     """Take ``span`` for the request's server span."""
     request.span = span
+    try:
+        setattr(span, _ADOPTED, True)
+    except AttributeError:
+        pass  # of another SDK: such a span may be taken for a second request's too, if its owner leaves it current
     locate(request, span)
 
 

@@ -9,19 +9,20 @@ exist.)
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from jwt_audit import attributes as attr
 from jwt_audit.context import Phase, Request
 
 from ..pipeline import Pipeline
+from .again import again
 from .boundary import (
     BODILESS,
     REFUSAL,
     UNRECORDED,
-    Before,
     active,
+    end,
     enter,
     error_name,
     failed,
@@ -32,6 +33,7 @@ from .boundary import (
     note_error,
     resumed,
 )
+from .contexts import Before, go_in, go_out
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -53,8 +55,7 @@ def run_wsgi(app: App, environ: Environ, start_response: StartResponse) -> Itera
             pipeline.identifier.decide(request, undecided)
     except Exception as error:
         failed("verifying a token", error)
-    boundary = _Boundary(pipeline, request, environ, start_response, enter(request, environ))
-    return boundary.run(app)
+    return _Boundary(pipeline, request, environ, start_response).run(app)
 
 
 def _read(environ: Environ) -> Request:
@@ -102,15 +103,14 @@ class _Boundary:
         request: Request,
         environ: Environ,
         start_response: StartResponse,
-        before: Before,
     ) -> None:
+        self._ended = False
         self._pipeline = pipeline
         self._request = request
         self._environ = environ
         self._start_response = start_response
-        self._before = before
+        self._last: Before | None = None
         self._audited = not pipeline.excludes(request.path)
-        self._left = False
         self._broken = False
         self._begun = False
         """Whether some of the body has left, and with it the status: until then a server answers 500 for an error."""
@@ -119,10 +119,11 @@ class _Boundary:
 
     def run(self, app: App) -> Iterable[bytes]:
         """Call the app; the body it returns is wrapped so that its last chunk waits for the record."""
+        self._last = before = enter(self._request, self._environ)
         try:
             if self._audited and not self._pipeline.admit(self._request):
                 self._start_response("503 Service Unavailable", [("Content-Type", "text/plain"), ("Retry-After", "5")])
-                self.leave()
+                self.end()
                 return [REFUSAL]
             result = app(self._environ, self._begin)
             wrapper = self._environ.get("wsgi.file_wrapper")
@@ -131,13 +132,32 @@ class _Boundary:
                 return cast("Iterable[bytes]", self._file(result))
         except BaseException as error:
             self.raised(error)
-            self.leave()
+            self.end()
             raise
+        finally:
+            leave(self._request, self._environ, before)
         return (_SizedBody if hasattr(result, "__len__") else _Body)(self, result)
 
-    def _begin(self, status: str, headers: list[tuple[str, str]], *args: Any) -> Any:
-        guarded("reading a response", self._note, status, headers)
-        return functools.partial(self._write, self._start_response(status, headers, *args))
+    def go_in(self) -> Before:
+        """Code of the app runs from here to `go_out`, wherever its server calls it from."""
+        self._last = go_in(self._request, self._last)
+        return self._last
+
+    def go_out(self, before: Before) -> None:
+        go_out(self._request, before)
+
+    def call(self, close: Callable[[], Any]) -> None:
+        """Call what the app has for the end of its body."""
+        before = self.go_in()
+        try:
+            close()
+        finally:
+            self.go_out(before)
+
+    def _begin(self, status: str, headers: Any, *args: Any, **kwargs: Any) -> Any:
+        pairs, headers = again(headers)
+        guarded("reading a response", self._note, status, pairs)
+        return functools.partial(self._write, self._start_response(status, headers, *args, **kwargs))
 
     def _write(self, write: Callable[[bytes], Any], data: bytes) -> Any:
         """What ``start_response`` gives to apps of the old kind (PEP 3333): it sends at once."""
@@ -145,7 +165,7 @@ class _Boundary:
             self.finish()
         return write(data)
 
-    def _note(self, status: str, headers: list[tuple[str, str]]) -> None:
+    def _note(self, status: str, headers: Sequence[Any]) -> None:
         request = self._request
         request.status = int(status[:3])
         request.client = _address(self._environ)  # as a middleware that trusts the peer may have made it
@@ -159,9 +179,13 @@ class _Boundary:
     def whole_with(self, chunk: bytes) -> bool:
         """Whether the client has all it was promised once ``chunk`` has left."""
         self._begun = self._begun or bool(chunk)
-        if self._remaining is not None:
+        if self._remaining is None:
+            return False
+        try:
             self._remaining -= len(chunk)
-        return self._remaining is not None and self._remaining <= 0
+        except TypeError:
+            return False  # not bytes: the server will say so
+        return self._remaining <= 0
 
     def _file(self, result: Any) -> Any:
         close = getattr(result, "close", None)
@@ -169,9 +193,9 @@ class _Boundary:
         def leaving() -> None:
             try:
                 if close is not None:
-                    close()
+                    self.call(close)
             finally:
-                self.leave()
+                self.end()
 
         try:
             result.close = leaving
@@ -231,10 +255,14 @@ class _Boundary:
         except ConnectionAbortedError:
             pass  # the response is broken off as it is
 
-    def leave(self) -> None:
-        if not self._left:
-            self._left = True
-            leave(self._request, self._before)
+    def end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            end(self._request)
+
+    def __del__(self) -> None:
+        # Of a body that nobody closes. No record: what takes objects away may do so while one is being written.
+        self.end()
 
 
 class _Body:
@@ -244,6 +272,8 @@ class _Body:
         self._boundary = boundary
         self._inner = inner
         self._items: Iterator[bytes] | None = None
+        self._plain = type(inner) in (list, tuple)
+        """Whether no code of the app runs for the next item."""
         self._left_items: int | None = len(inner) if isinstance(inner, (list, tuple)) else None
         self._whole = False
 
@@ -251,37 +281,47 @@ class _Body:
         return self
 
     def __next__(self) -> bytes:
+        boundary = self._boundary
+        before = None if self._plain else boundary.go_in()
+        try:
+            return self._next(boundary)
+        finally:
+            if before is not None:
+                boundary.go_out(before)
+
+    def _next(self, boundary: _Boundary) -> bytes:
         try:
             if self._items is None:
                 self._items = iter(self._inner)
             chunk = next(self._items)
         except StopIteration:
             self._whole = True
-            self._boundary.finish()
+            boundary.finish()
             raise
         except BaseException as error:
-            self._boundary.raised(error)
+            boundary.raised(error)
             raise
         if self._left_items is not None:
             self._left_items -= 1
-        if self._boundary.whole_with(chunk) or self._left_items == 0:
+        if boundary.whole_with(chunk) or self._left_items == 0:
             self._whole = True
-            self._boundary.finish()
+            boundary.finish()
         return chunk
 
     def close(self) -> None:
         """Close the app's body; without its end seen, the response was given up."""
+        boundary = self._boundary
+        close = getattr(self._inner, "close", None)
         try:
-            close = getattr(self._inner, "close", None)
             if close is not None:
-                close()
+                boundary.call(close)
         except BaseException as error:
-            self._boundary.raised(error)
+            boundary.raised(error)
             raise
         finally:
             if not self._whole:
-                self._boundary.abandoned()
-            self._boundary.leave()
+                boundary.abandoned()
+            boundary.end()
 
 
 class _SizedBody(_Body):

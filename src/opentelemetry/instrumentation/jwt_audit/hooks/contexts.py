@@ -1,0 +1,92 @@
+"""What we put into a context, and how it goes again.
+
+Invariants: what is ours stands in a context only while the app runs: while it is called, and again for each piece of
+its body. It goes by our own key: a context that was found is never put back over what others have put there, or taken
+out, meanwhile. So a response that is closed late, elsewhere or never leaves nothing behind.
+
+A span of others is dropped as a parent in one case alone: it is known to be an earlier request's. Servers begin the
+next request of a connection while they send the earlier response (pipelining), or read from the connection since the
+app has asked for more: what they begin then runs in a copy of the earlier request's context.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any
+
+from opentelemetry.context import Context
+
+from jwt_audit.context import Phase, Request, current_request, set_current
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+
+from ..stamp.propagator import REQUEST_KEY
+
+Before = tuple["Request | None", Context, Context, Any]
+"""The request and the context that were found, the context that took its place, and what `go_outward` had left."""
+
+_outward: ContextVar[Any] = ContextVar("jwt_audit_outward", default=None)
+"""While the app calls its server: the span in which it does so, `INVALID_SPAN` where that is not the request's own."""
+
+
+def go_in(request: Request, last: Before | None = None) -> Before:
+    """The app of ``request`` runs from here to `go_out`. ``last`` is what this gave the last time, if it was called."""
+    earlier, context, left = current_request(), otel_context.get_current(), _outward.get()
+    if last is not None and last[1] is context and left is None:
+        ours = last[2]
+    else:
+        ours = otel_context.set_value(REQUEST_KEY, request, context)
+        if left is not None:
+            _outward.set(None)
+            if trace.get_current_span(context) is left:
+                ours = trace.set_span_in_context(trace.INVALID_SPAN, ours)
+    set_current(request)
+    otel_context.attach(ours)
+    return earlier, context, ours, left
+
+
+def go_out(request: Request, before: Before) -> None:
+    """The app has returned: what is ours goes, unless somebody has taken it out already."""
+    earlier, context, ours, left = before
+    if earlier is not None and earlier.phase is Phase.DONE:
+        earlier = None  # a thread may serve for hours after it
+    if current_request() is request:
+        set_current(earlier)
+    present = otel_context.get_current()
+    if present is ours and context.get(REQUEST_KEY) is earlier:
+        otel_context.attach(context)
+    elif present.get(REQUEST_KEY) is request:
+        otel_context.attach(_without(present, earlier, left))
+    if left is not None:
+        _outward.set(left)
+
+
+def _without(present: Context, earlier: Request | None, left: Any) -> Context:
+    values = {key: value for key, value in present.items() if key != REQUEST_KEY}
+    if earlier is not None:
+        values[REQUEST_KEY] = earlier
+    kept = Context(values)
+    if left is not None and trace.get_current_span(kept) is trace.INVALID_SPAN:
+        kept = trace.set_span_in_context(left, kept)
+    return kept
+
+
+def go_outward(around: Any) -> Any:
+    """The app calls its server, which may begin something else. ``around`` is the span the request began in.
+
+    Gives what `come_back` wants.
+    """
+    span, left = trace.get_current_span(), _outward.get()
+    _outward.set(trace.INVALID_SPAN if span is around else span)
+    return left
+
+
+def come_back(left: Any) -> None:
+    """The server has returned to the app."""
+    _outward.set(left)
+
+
+def inside() -> bool:
+    """Whether this code runs for a request that is open: below its app, and not in what its server has begun."""
+    request = current_request()
+    return request is not None and request.phase is Phase.OPEN and _outward.get() is None
