@@ -3,11 +3,13 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
+SUITES_VENV := build/suites/venv
+SUITES_READY := $(SUITES_VENV)/.ready
 UV ?= uv
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-later lint format bench collector keycloak dist requirements clean
+.PHONY: help demo test test-later suites lint format bench collector keycloak dist requirements clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s%s\n", $$1, $$2 }' Makefile
@@ -24,6 +26,9 @@ test: $(READY) ## all tests but test-later's, with the coverage gate (PYTEST="te
 
 test-later: $(READY) ## what is to hold next year: newer releases on the index, a clock years ahead (about 6 minutes)
 	@$(PYTHON) -m pytest tests/later
+
+suites: $(SUITES_READY) ## other people's test suites, with us and without: OpenTelemetry's, Falcon's, FastAPI's (SUITES="wsgi flask" runs some)
+	@cd tests && ../$(SUITES_VENV)/bin/python -m suites ../build/suites $(SUITES)
 
 lint: $(READY) ## ruff, mypy --strict, and the tests of the documentation
 	@$(PYTHON) -m ruff check .
@@ -45,22 +50,7 @@ keycloak: $(READY) ## a real Keycloak on loopback to try tokens with (needs Java
 collector: ## build the Collector, Jaeger and VictoriaLogs from source, once (needs Go; kept in ~/.cache/jwt-audit)
 	@collector-config/programs/build.sh
 
-dist: $(READY) ## wheel, source archive and SBOM of a release, in dist/
-	@rm -rf dist build/release
-	@$(PYTHON) -m hatchling build
-	@$(PYTHON) -m venv build/release
-	@build/release/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-	  -r requirements/release.txt
-	@build/release/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type library --output-reproducible \
-	  --output-file "$$(ls dist/*.whl | sed 's/-py3-none-any.whl$$/.cdx.json/')" requirements/runtime.txt
-
-COMPILE := pip compile --quiet --universal --generate-hashes --python-version 3.10 \
-  --no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
-
-requirements: ## pin the requirements anew (needs uv)
-	$(UV) $(COMPILE) --upgrade --extra sink --output-file requirements/dev.txt requirements/dev.in pyproject.toml
-	$(UV) $(COMPILE) --upgrade --output-file requirements/release.txt requirements/release.in
-	$(UV) $(COMPILE) --extra sink --constraints requirements/dev.txt --output-file requirements/runtime.txt pyproject.toml
+.PHONY: help demo test test-later suites lint format bench collector keycloak dist requirements clean
 
 clean: ## remove .venv and everything that was generated
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -88,3 +78,12 @@ $(READY): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .; \
 	$(PYTHON) -m pip check; \
 	touch $(READY)
+
+# What other people's suites need is much, and no part of what we test with: an environment of its own.
+$(SUITES_READY): requirements/suites.txt pyproject.toml $(READY)
+	@echo "Setting up $(SUITES_VENV) ..."
+	@$(PYTHON) -m venv --clear $(SUITES_VENV)
+	@$(SUITES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/suites.txt
+	@$(SUITES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@$(SUITES_VENV)/bin/python -m pip check
+	@touch $(SUITES_READY)
