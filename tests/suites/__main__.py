@@ -2,8 +2,8 @@
 
 ``python -m suites DIRECTORY [NAME …]``: archives, unpacked suites, spools and results go below ``DIRECTORY``; a
 ``NAME`` is a part of an archive's. Both runs are made under ``opentelemetry-instrument`` with all other
-instrumentation off, as these suites instrument by themselves; they differ in us alone. Ends with 1 where the outcome of a
-test differs and does so again.
+instrumentation off, as these suites instrument by themselves; they differ in us alone. Ends with 1 where the
+outcome of a test differs and does so again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import tomli
 
@@ -29,6 +29,8 @@ SECONDS = 1800
 """How long one run of a suite may take."""
 AGAIN = 2
 """How often tests are run once more whose outcomes differ: some of these suites' depend on time."""
+
+HEADS = ("suite", "tests", "passed", "failed", "skipped", "differ", "s without", "s with us")
 
 Outcomes = dict[str, str]
 """The outcome of each test: passed, skipped, failure or error."""
@@ -134,7 +136,7 @@ class Runner:
 def outcomes(results: Path) -> Outcomes:
     """What a JUnit file says of each test, by the file it stands in and its name; the worst of its parts."""
     found: Outcomes = {}
-    for case in ElementTree.parse(results).iter("testcase"):
+    for case in ET.parse(results).iter("testcase"):
         kinds = [child.tag for child in case if child.tag in ("failure", "error", "skipped")]
         parts = case.get("classname", "").split(".")
         while parts and not parts[-1].startswith("test_"):
@@ -161,22 +163,14 @@ def main() -> int:
     suites = [Suite(one["archive"], one["sha256"], tuple(one.get("arguments", ()))) for one in given]
     runner = Runner(Path(sys.argv[1]).resolve())
     shutil.rmtree(runner.root / "spools", ignore_errors=True)
-    heads = ["suite", "tests", "passed", "failed", "skipped", "differ", "s without", "s with us"]
-    widths = [46, *(len(head) + 2 for head in heads[1:])]
-    print(
-        "".join(
-            head.ljust(width) if at == 0 else head.rjust(width)
-            for at, (head, width) in enumerate(zip(heads, widths, strict=True))
-        )
-    )
+    print(f"{HEADS[0]:46}" + "".join(f"{head:>11}" for head in HEADS[1:]), flush=True)
     found: dict[str, tuple[str, str]] = {}
     for suite in suites:
         if wanted and not any(part in suite.name for part in wanted):
             continue
         row, differing = runner.compare(suite)
         found |= {f"{suite.name} {test}": pair for test, pair in differing.items()}
-        cells = [cell.ljust(widths[0]) if at == 0 else cell.rjust(widths[at]) for at, cell in enumerate(row)]
-        print("".join(cells), flush=True)
+        print(f"{row[0]:46}" + "".join(f"{cell:>11}" for cell in row[1:]), flush=True)
     for test, (without, with_us) in found.items():
         print(f"{test}: {without} without us, {with_us} with us")
     return 1 if found else 0
