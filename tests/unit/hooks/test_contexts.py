@@ -110,7 +110,7 @@ def wsgi_app(kind: str, layers: Sequence[str], provider: TracerProvider) -> Any:
     if kind == "flask":
         app = flask.Flask("shop")
         app.add_url_rule("/<kind>", "home", lambda kind: flask.Response(answer(kind == "stream")))
-        FlaskInstrumentor().instrument_app(app, tracer_provider=provider)
+        FlaskInstrumentor().instrument_app(app, tracer_provider=provider)  # type: ignore[no-untyped-call]  # upstream
     if kind == "falcon":
         app = falcon.App()
 
@@ -261,7 +261,13 @@ def test_asgi_spans_are_as_without_us(ours: tuple[int, ...], program: list[dict[
 
 async def ask(app: Any, path: str, parent: str | None) -> None:
     headers = [(b"host", b"shop")] + ([] if parent is None else [(b"traceparent", parent.encode())])
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http"}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+    }
     scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers, "root_path": ""}
     scope |= {"client": ("192.0.2.7", 4711), "server": ("shop", 80)}
     messages = [{"type": "http.request", "body": b"", "more_body": False}]
