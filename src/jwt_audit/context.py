@@ -128,15 +128,11 @@ class Request:
 _current: ContextVar[Request | None] = ContextVar("jwt_audit_request", default=None)
 
 
-def current_request() -> Request | None:
-    """The request whose context this code runs in, also after its response (background work)."""
-    return _current.get()
+current_request: Callable[[], Request | None] = _current.get
+"""The request whose context this code runs in, also after its response (background work)."""
 
-
-def set_current(request: Request | None) -> None:
-    """Make ``request`` current. Not a token to reset: a generator may end in another context."""
-    _current.set(request)
-
+set_current: Callable[[Request | None], object] = _current.set
+"""Make a request current. Not a token to reset: a generator may end in another context."""
 
 in_flight: set[Request] = set()
 """The requests that have begun and not ended, whatever context they run in."""

@@ -82,6 +82,11 @@ class Runner:
         results.unlink(missing_ok=True)
         line = [str(BIN / "opentelemetry-instrument"), str(BIN / "pytest"), "-q", "-p", "no:cacheprovider"]
         line += [f"--junitxml={results}", *(("-p", "suites.plugin") if with_us else ()), *suite.arguments]
+        if "[tool.pytest" not in (directory / "pyproject.toml").read_text("utf-8"):
+            # Else pytest would look further up, and find the settings of our own tests.
+            none = self.root / "pytest.ini"
+            none.write_text("[pytest]\n", "utf-8")
+            line += ["-c", str(none), f"--rootdir={directory}"]
         began = time.monotonic()
         with results.with_suffix(".log").open("wb") as log:
             subprocess.run(

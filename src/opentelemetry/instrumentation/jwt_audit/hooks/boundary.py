@@ -49,11 +49,6 @@ class Mark(str):
     __slots__ = ("request",)
     request: Request
 
-    def __new__(cls, request: Request) -> Mark:
-        made = super().__new__(cls, request.id)
-        made.request = request
-        return made
-
     def __reduce__(self) -> tuple[type[str], tuple[str]]:
         return str, (str(self),)
 
@@ -141,7 +136,8 @@ def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
     request.on_identity = restamp
     in_flight.add(request)
     before = go_in(request)
-    carrier[MARK] = Mark(request)
+    carrier[MARK] = mark = Mark(request.id)
+    mark.request = request
     span = trace.get_current_span()
     if span.is_recording() and getattr(span, "kind", None) is trace.SpanKind.SERVER and not hasattr(span, _ADOPTED):
         adopt(request, span)

@@ -11,6 +11,7 @@ app has asked for more: what they begin then runs in a copy of the earlier reque
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -25,8 +26,8 @@ from ..stamp.propagator import REQUEST_KEY
 Before = tuple["Request | None", Context, Context, Any]
 """The request and the context that were found, the context that took its place, and what `go_outward` had left."""
 
-_outward: ContextVar[Any] = ContextVar("jwt_audit_outward", default=None)
-"""While the app calls its server: the span in which it does so, `INVALID_SPAN` where that is not the request's own."""
+_outward: ContextVar[tuple[Context, Any] | None] = ContextVar("jwt_audit_outward", default=None)
+"""While the app calls its server: the context in which it does so, and the span that its request began in."""
 
 
 def go_in(request: Request, last: Before | None = None) -> Before:
@@ -38,7 +39,7 @@ def go_in(request: Request, last: Before | None = None) -> Before:
         ours = otel_context.set_value(REQUEST_KEY, request, context)
         if left is not None:
             _outward.set(None)
-            if trace.get_current_span(context) is left:
+            if _spans_own(context, left):
                 ours = trace.set_span_in_context(trace.INVALID_SPAN, ours)
     set_current(request)
     otel_context.attach(ours)
@@ -56,19 +57,27 @@ def go_out(request: Request, before: Before) -> None:
     if present is ours and context.get(REQUEST_KEY) is earlier:
         otel_context.attach(context)
     elif present.get(REQUEST_KEY) is request:
-        otel_context.attach(_without(present, earlier, left))
+        otel_context.attach(_without(present, before, earlier))
     if left is not None:
         _outward.set(left)
 
 
-def _without(present: Context, earlier: Request | None, left: Any) -> Context:
+def _without(present: Context, before: Before, earlier: Request | None) -> Context:
     values = {key: value for key, value in present.items() if key != REQUEST_KEY}
     if earlier is not None:
         values[REQUEST_KEY] = earlier
     kept = Context(values)
-    if left is not None and trace.get_current_span(kept) is trace.INVALID_SPAN:
-        kept = trace.set_span_in_context(left, kept)
+    _, context, _, left = before
+    if left is not None and trace.get_current_span(kept) is trace.INVALID_SPAN and _spans_own(context, left):
+        kept = trace.set_span_in_context(trace.get_current_span(context), kept)
     return kept
+
+
+def _spans_own(context: Context, left: tuple[Context, Any]) -> bool:
+    """Whether the span of ``context`` is known to be the earlier request's: the one in which it has called its server,
+    and not the one that it began in."""
+    span = trace.get_current_span(context)
+    return span is not left[1] and span is trace.get_current_span(left[0])
 
 
 def go_outward(around: Any) -> Any:
@@ -76,14 +85,13 @@ def go_outward(around: Any) -> Any:
 
     Gives what `come_back` wants.
     """
-    span, left = trace.get_current_span(), _outward.get()
-    _outward.set(trace.INVALID_SPAN if span is around else span)
+    left = _outward.get()
+    _outward.set((otel_context.get_current(), around))
     return left
 
 
-def come_back(left: Any) -> None:
-    """The server has returned to the app."""
-    _outward.set(left)
+come_back: Callable[[Any], object] = _outward.set
+"""The server has returned to the app."""
 
 
 def inside() -> bool:

@@ -106,7 +106,7 @@ class _Boundary:
     ) -> None:
         self._ended = False
         self._pipeline = pipeline
-        self._request = request
+        self.request = request
         self._environ = environ
         self._start_response = start_response
         self._last: Before | None = None
@@ -119,9 +119,9 @@ class _Boundary:
 
     def run(self, app: App) -> Iterable[bytes]:
         """Call the app; the body it returns is wrapped so that its last chunk waits for the record."""
-        self._last = before = enter(self._request, self._environ)
+        self._last = before = enter(self.request, self._environ)
         try:
-            if self._audited and not self._pipeline.admit(self._request):
+            if self._audited and not self._pipeline.admit(self.request):
                 self._start_response("503 Service Unavailable", [("Content-Type", "text/plain"), ("Retry-After", "5")])
                 self.end()
                 return [REFUSAL]
@@ -135,16 +135,13 @@ class _Boundary:
             self.end()
             raise
         finally:
-            leave(self._request, self._environ, before)
+            leave(self.request, self._environ, before)
         return (_SizedBody if hasattr(result, "__len__") else _Body)(self, result)
 
     def go_in(self) -> Before:
         """Code of the app runs from here to `go_out`, wherever its server calls it from."""
-        self._last = go_in(self._request, self._last)
+        self._last = go_in(self.request, self._last)
         return self._last
-
-    def go_out(self, before: Before) -> None:
-        go_out(self._request, before)
 
     def call(self, close: Callable[[], Any]) -> None:
         """Call what the app has for the end of its body."""
@@ -152,7 +149,7 @@ class _Boundary:
         try:
             close()
         finally:
-            self.go_out(before)
+            go_out(self.request, before)
 
     def _begin(self, status: str, headers: Any, *args: Any, **kwargs: Any) -> Any:
         pairs, headers = again(headers)
@@ -166,7 +163,7 @@ class _Boundary:
         return write(data)
 
     def _note(self, status: str, headers: Sequence[Any]) -> None:
-        request = self._request
+        request = self.request
         request.status = int(status[:3])
         request.client = _address(self._environ)  # as a middleware that trusts the peer may have made it
         locate(request, request.span, request.traceparent)
@@ -206,7 +203,7 @@ class _Boundary:
 
     def finish(self, outcome: str | None = None) -> None:
         """The record, before the response is complete. Raises where FAIL_MODE=closed forbids to go on."""
-        request = self._request
+        request = self.request
         if request.phase is Phase.OPEN:
             request.phase = Phase.CLOSING
         if self._broken:
@@ -224,13 +221,13 @@ class _Boundary:
             raise ConnectionAbortedError(UNRECORDED)
 
     def _describe(self) -> None:
-        request = self._request
+        request = self.request
         locate(request, request.span, request.traceparent)
         note_error(request)  # again: Flask's span has the exception of a handled 500 only now
 
     def raised(self, error: BaseException) -> None:
         """The app raised: a 500, unless some of the response has left (PEP 3333: the status waits for that)."""
-        request = self._request
+        request = self.request
         if attr.EVENT_REQUEST in request.recorded:
             known = self._broken or request.error_type is not None
             if self._audited and not known and isinstance(error, Exception):
@@ -242,11 +239,11 @@ class _Boundary:
         self._finish_anyway("failure")
 
     def _late(self) -> None:
-        self._pipeline.late(self._request, outcome="failure")
+        self._pipeline.late(self.request, outcome="failure")
 
     def abandoned(self) -> None:
         """The server closed the body before its end: the client has gone."""
-        if attr.EVENT_REQUEST not in self._request.recorded:
+        if attr.EVENT_REQUEST not in self.request.recorded:
             self._finish_anyway("unknown")
 
     def _finish_anyway(self, outcome: str) -> None:
@@ -258,7 +255,7 @@ class _Boundary:
     def end(self) -> None:
         if not self._ended:
             self._ended = True
-            end(self._request)
+            end(self.request)
 
     def __del__(self) -> None:
         # Of a body that nobody closes. No record: what takes objects away may do so while one is being written.
@@ -284,29 +281,26 @@ class _Body:
         boundary = self._boundary
         before = None if self._plain else boundary.go_in()
         try:
-            return self._next(boundary)
+            try:
+                if self._items is None:
+                    self._items = iter(self._inner)
+                chunk = next(self._items)
+            except StopIteration:
+                self._whole = True
+                boundary.finish()
+                raise
+            except BaseException as error:
+                boundary.raised(error)
+                raise
+            if self._left_items is not None:
+                self._left_items -= 1
+            if boundary.whole_with(chunk) or self._left_items == 0:
+                self._whole = True
+                boundary.finish()
+            return chunk
         finally:
             if before is not None:
-                boundary.go_out(before)
-
-    def _next(self, boundary: _Boundary) -> bytes:
-        try:
-            if self._items is None:
-                self._items = iter(self._inner)
-            chunk = next(self._items)
-        except StopIteration:
-            self._whole = True
-            boundary.finish()
-            raise
-        except BaseException as error:
-            boundary.raised(error)
-            raise
-        if self._left_items is not None:
-            self._left_items -= 1
-        if boundary.whole_with(chunk) or self._left_items == 0:
-            self._whole = True
-            boundary.finish()
-        return chunk
+                go_out(boundary.request, before)
 
     def close(self) -> None:
         """Close the app's body; without its end seen, the response was given up."""
