@@ -16,6 +16,7 @@ import orjson
 import pytest
 from rich.cells import cell_len
 
+from jwt_audit.ship.encode import JsonEncoder, record_form
 from jwt_audit.sources.growing_spool import GrowingSpool
 from jwt_audit.spool import writer as segments
 from support.receivers import COMMAND, running_shipper, running_sink
@@ -232,4 +233,34 @@ def test_output_that_cannot_be_encoded_here_is_none(tmp_path: Path) -> None:
     with tailing(tmp_path, "--json", env=environment) as tail:
         assert next_row(tail)["endpoint"] == "/größe"
         assert tail.wait(SECONDS) == 0
+    live.close()
+
+
+def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    """As what a shell makes of ``<(zcat audit.jsonl.gz)``."""
+    live = LiveStream(tmp_path / "spool")
+    live.request("/piped")
+    live.close()
+    encoder = JsonEncoder()
+    part = encoder.record(record_form(*live.lines[-1], carry=True))
+    os.mkfifo(tmp_path / "pipe")
+    with tailing("--json", "-n", "5", tmp_path / "pipe", tmp_path / "spool") as tail:
+        (tmp_path / "pipe").write_bytes(encoder.request(encoder.resource({}), [part]) + b"\n")
+        assert next_row(tail)["endpoint"] == "/piped"
+        assert tail.communicate(timeout=SECONDS)[0] == b"", "what both have is shown once"
+        assert tail.returncode == 0
+
+
+def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    """The sink makes it with its first record."""
+    live = LiveStream(tmp_path / "spool")
+    with tailing("-f", "--json", tmp_path / "out" / "audit.jsonl") as tail:
+        time.sleep(1)
+        with (
+            running_sink(tmp_path / "out") as sink,
+            running_shipper(tmp_path / "spool", f"{sink.url}/v1/audit"),
+        ):
+            live.request("/first")
+            live.head()
+            assert next_row(tail)["endpoint"] == "/first"
     live.close()

@@ -23,6 +23,7 @@ from .backwards import end_of_lines, lines_backwards
 from .cut import records
 from .seen import LONGEST, NewLines, Once, Seen
 
+_STDIN = Path("-")
 _RECORDED = re.compile(rb'"observedTimeUnixNano":\s*"?(\d{1,19})')
 """Not within a text: there a quotation mark is escaped."""
 _FOREIGN_LINES = 100
@@ -153,13 +154,18 @@ class GrowingFile:
 class GivenLines(GrowingFile):
     """What comes through a pipe, in the order in which it comes."""
 
-    def __init__(self, stream: BinaryIO, path: Path = Path("-")) -> None:
+    def __init__(self, stream: BinaryIO, path: Path = _STDIN) -> None:
         super().__init__(path)
         self._stream = stream
 
     def poll(self) -> Iterator[Seen]:
         for raw in self._stream:
             yield from self._records(raw)
+
+    def close(self) -> None:
+        """Let go of the pipe, unless it is standard input, which others opened."""
+        if self._path != _STDIN:
+            self._stream.close()
 
 
 def exported(raw: bytes) -> list[Seen] | None:
