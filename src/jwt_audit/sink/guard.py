@@ -37,7 +37,7 @@ class Waiting:
         self._open += 1
         self.begin(one)
         if self._open > MAX_CONNECTIONS:
-            self._drop_longest()
+            self._drop(next(iter(self._arrived)))
 
     def closed(self, one: GuardedProtocol) -> None:
         self._open -= 1
@@ -55,7 +55,7 @@ class Waiting:
             self._arrived[one] += size
             self._total += size
             while self._total > MAX_ARRIVING:
-                self._drop_longest()
+                self._drop(next(each for each, sent in self._arrived.items() if sent))
 
     def end(self, one: GuardedProtocol) -> None:
         """Its request is whole, or it is gone."""
@@ -63,9 +63,6 @@ class Waiting:
         timer = self._timers.pop(one, None)
         if timer is not None:
             timer.cancel()
-
-    def _drop_longest(self) -> None:
-        self._drop(next(iter(self._arrived)))
 
     def _drop(self, one: GuardedProtocol) -> None:
         began = one.began

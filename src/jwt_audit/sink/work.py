@@ -19,6 +19,8 @@ MAX_BODY = 4 * 2**20
 """Bytes of a request, as sent and after decompression: what other receivers take by default."""
 MAX_RATIO, FREE = 200, 2**20
 """How many times its size a body may become, beyond the first bytes; OTLP becomes 5 to 20 times as large."""
+MAX_MEMBERS = 64
+"""Of a gzip file; each costs a copy of what follows it."""
 MAX_HELD = 16 * 2**20
 """Bytes of bodies that wait for their turn."""
 SMALL, FEW = 3 * 2**19, 220_000
@@ -94,7 +96,9 @@ def gunzip(body: bytes) -> bytes:
     most = min(MAX_BODY, max(FREE, MAX_RATIO * len(body)))
     whole = bytearray()
     rest = body
-    while rest:
+    for _ in range(MAX_MEMBERS):
+        if not rest:
+            break
         member = zlib.decompressobj(wbits=31)
         try:
             whole += member.decompress(rest, most + 1 - len(whole))
@@ -106,4 +110,6 @@ def gunzip(body: bytes) -> bytes:
         if not member.eof:
             raise BadRequestError("the gzip body is cut off")
         rest = member.unused_data
+    if rest:
+        raise TooLargeError(f"a gzip body may have {MAX_MEMBERS} members")
     return bytes(whole)
