@@ -242,7 +242,8 @@ def test_kills_of_the_sink_lose_nothing_that_it_confirmed(tmp_path: Path) -> Non
             until(lambda: Stream(live.path).cursor().done)
         code, said = sink.end()
         assert code == 0
-        assert "cut 27 bytes of a write that was interrupted before it was confirmed" in said
+        assert "the last 27 bytes are of a write that was interrupted before it was confirmed" in said
+        assert (out / "audit.jsonl.unconfirmed-1").read_bytes() == b'{"resourceLogs":[{"resource'
         assert one_id_each(sink.audit()) == places(live.path, 602)
     assert verdict(out / "audit.jsonl")[0] == "valid"
 
