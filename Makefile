@@ -50,7 +50,23 @@ keycloak: $(READY) ## a real Keycloak on loopback to try tokens with (needs Java
 collector: ## build the Collector, Jaeger and VictoriaLogs from source, once (needs Go; kept in ~/.cache/jwt-audit)
 	@collector-config/programs/build.sh
 
-.PHONY: help demo test test-later suites lint format bench collector keycloak dist requirements clean
+dist: $(READY) ## wheel, source archive and SBOM of a release, in dist/
+	@rm -rf dist build/release
+	@$(PYTHON) -m hatchling build
+	@$(PYTHON) -m venv build/release
+	@build/release/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
+	  -r requirements/release.txt
+	@build/release/bin/cyclonedx-py requirements --pyproject pyproject.toml --mc-type library --output-reproducible \
+	  --output-file "$$(ls dist/*.whl | sed 's/-py3-none-any.whl$$/.cdx.json/')" requirements/runtime.txt
+
+COMPILE := pip compile --quiet --universal --generate-hashes --python-version 3.10 \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make requirements"
+
+requirements: ## pin the requirements anew (needs uv)
+	$(UV) $(COMPILE) --upgrade --extra sink --output-file requirements/dev.txt requirements/dev.in pyproject.toml
+	$(UV) $(COMPILE) --upgrade --output-file requirements/release.txt requirements/release.in
+	$(UV) $(COMPILE) --extra sink --constraints requirements/dev.txt --output-file requirements/runtime.txt pyproject.toml
+	$(UV) $(COMPILE) --constraints requirements/dev.txt --output-file requirements/suites.txt requirements/suites.in
 
 clean: ## remove .venv and everything that was generated
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
