@@ -66,7 +66,7 @@ requirements: ## pin the requirements anew (needs uv)
 	$(UV) $(COMPILE) --upgrade --extra sink --output-file requirements/dev.txt requirements/dev.in pyproject.toml
 	$(UV) $(COMPILE) --upgrade --output-file requirements/release.txt requirements/release.in
 	$(UV) $(COMPILE) --extra sink --constraints requirements/dev.txt --output-file requirements/runtime.txt pyproject.toml
-	$(UV) $(COMPILE) --constraints requirements/dev.txt --output-file requirements/suites.txt requirements/suites.in
+	$(UV) $(COMPILE) --upgrade --extra sink --output-file requirements/suites.txt requirements/dev.in requirements/suites.in pyproject.toml
 
 clean: ## remove .venv and everything that was generated
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
