@@ -23,7 +23,7 @@ from jwt_audit.ship.http import MAX_RESPONSE, Endpoint, Poster
 from jwt_audit.tokens import fetch
 from support.raw import Authority, raw_server, read_request
 
-TIMEOUT = 0.2
+TIMEOUT = 0.5
 SLACK = 2.0
 """Seconds, for a machine that is busy with other things; an endless server would take for ever."""
 MEMORY = 8 * 2**20
