@@ -121,6 +121,7 @@ def _binding(config: Config, resource: str) -> dict[str, Value]:
         attr.STREAM_RESOURCE: resource,
         attr.STREAM_CONFIG: config.digest,
         attr.STREAM_EXCLUDED: list(config.excluded_paths),
+        attr.STREAM_EXCLUDED_METHODS: list(config.excluded_methods),
         attr.STREAM_HOST: attr.text(socket.gethostname()),
         attr.STREAM_PID: os.getpid(),
     }

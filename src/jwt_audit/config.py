@@ -106,6 +106,7 @@ class Config:
     pseudonym_key_file: Path | None = _setting(values.file_of_secret)
     token_fingerprint: bool = _setting(values.flag, False)
     excluded_paths: tuple[str, ...] = _setting(values.paths, ())
+    excluded_methods: tuple[str, ...] = _setting(values.methods, ())
     spool: Path = _setting(values.directory, Path(), meanwhile=_UNRECORDED)
     spool_limit: int = _setting(values.size, 2**30)
     retention: int = _setting(

@@ -263,6 +263,15 @@ def paths(value: Any) -> tuple[str, ...]:
     return found
 
 
+def methods(value: Any) -> tuple[str, ...]:
+    """HTTP methods, which are written in capitals (RFC 9110, 9.1)."""
+    found = names(value)
+    for method in found:
+        if not re.fullmatch(r"[A-Z][A-Z\-]{0,31}", method):
+            raise WrongValueError(f"{method[:40]!r} is not an HTTP method", "write OPTIONS or OPTIONS,HEAD")
+    return found
+
+
 def flag(value: Any) -> bool:
     """True or false."""
     if isinstance(value, bool):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +70,26 @@ def test_each_worker_has_its_stream(tmp_path: Path, directory: Path, command: tu
         )
         assert {answer.status for answer in answers} == {200}
         assert len(streams(served)) == 2
+
+
+@pytest.mark.parametrize("worker", [(), ("--threads", "2")], ids=["sync", "threads"])
+def test_the_peer_is_the_proxy_that_says_who_the_client_is(tmp_path: Path, worker: tuple[str, ...]) -> None:
+    """gunicorn takes the client from the proxy's first line; whose connection it is stays known."""
+    command = (*GUNICORN, *worker, "--proxy-protocol", "--proxy-allow-from", "127.0.0.1")
+    with serving(tmp_path, FLASK, command=command, SHOP_SECRET="0" * 32) as served:
+        with socket.create_connection(("127.0.0.1", served.port), SECONDS) as connection:
+            connection.sendall(b"PROXY TCP4 203.0.113.9 198.51.100.1 51234 443\r\n")
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
+            while connection.recv(4096):
+                pass
+
+        def requests() -> list[tuple[object, object]]:
+            found = [item for item in served.items("audit") if item.form.get("eventName") == "http.request"]
+            names = ("client.address", "network.peer.address")
+            return [(item.attributes.get(names[0]), item.attributes.get(names[1])) for item in found]
+
+        served.wait(lambda: bool(requests()))
+        assert requests() == [("203.0.113.9", "127.0.0.1")]
 
 
 def test_a_reloaded_app_is_audited_again(tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_without_settings_there_are_defaults_and_no_complaint() -> None:
         ("CLAIMS", "x=jwt.status"),
         ("EXCLUDED_PATHS", "health"),
         ("EXCLUDED_PATHS", "/a*b"),
+        ("EXCLUDED_METHODS", "options"),
+        ("EXCLUDED_METHODS", "OPTIONS /x"),
         ("AUDIENCE", ","),
         ("SUBJECT_CLAIM", " , "),
         ("SPOOL_LIMIT", "1 potato"),

@@ -22,6 +22,7 @@ from starlette.websockets import WebSocketDisconnect
 from jwt_audit.context import current_request
 from jwt_audit.spool.writer import StreamWriter
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import App, Message, Receive, Scope, Send, run_asgi
+from opentelemetry.instrumentation.jwt_audit.hooks.boundary import new_request
 from support.audited import Audited, auditing, last_head, token
 from support.spools import clear_away
 
@@ -404,6 +405,15 @@ async def test_excluded_paths_leave_no_record_and_have_their_identity(tmp_path: 
         for path in ("/health", "/static/app.js", "/healthcare", "/static"):
             await Server(audited).serve(sends(started(), body(b"x")), scope_of(path))
         assert [one["url.path"] for one in audited.requests()] == ["/healthcare", "/static"]
+
+
+async def test_excluded_methods_leave_no_record(tmp_path: Path) -> None:
+    """Of requests; a WebSocket has no method."""
+    with auditing(tmp_path, excluded_methods=["OPTIONS", "GET"]) as audited:
+        for method in ("OPTIONS", "POST"):
+            await Server(audited).serve(sends(started(), body(b"x")), scope_of("/orders", method=method))
+        assert [one["http.request.method"] for one in audited.requests()] == ["POST"]
+        assert not audited.pipeline.excludes(new_request("websocket", "GET", "/", None))
 
 
 async def test_the_lifespan_opens_the_spool_and_settles_it(audited: Audited) -> None:

@@ -375,6 +375,38 @@ def test_excluded_paths_leave_no_record(tmp_path: Path) -> None:
         assert [one["url.path"] for one in audited.requests()] == ["/static", *climbing]
 
 
+def test_excluded_methods_leave_no_record(tmp_path: Path) -> None:
+    """A preflight request, on any path; another method is recorded, and the stream's start says what is left out."""
+    with auditing(tmp_path, excluded_methods="OPTIONS") as audited:
+        for method in ("OPTIONS", "GET", "options"):
+            Server(audited).serve(answers([b"x"]), environ_of("/orders", REQUEST_METHOD=method))
+        assert [one["http.request.method"] for one in audited.requests()] == ["GET", "options"]
+        assert audited.records()[0].attributes["audit.stream.excluded_methods"] == ["OPTIONS"]
+
+
+class Socket:
+    """What gunicorn puts into an environ, as far as it is asked."""
+
+    def __init__(self, name: Any) -> None:
+        self._name = name
+
+    def getpeername(self) -> Any:
+        if self._name is None:
+            raise OSError("not connected")
+        return self._name
+
+
+@pytest.mark.parametrize(
+    ("name", "peer"), [(("10.0.0.1", 5), "10.0.0.1"), (("fe80::1", 5, 0, 0), "fe80::1"), ("", None), (None, None)]
+)
+def test_the_peer_behind_a_proxy_protocol_is_the_proxy(audited: Audited, name: Any, peer: str | None) -> None:
+    """A proxy's first line says who the client is; over a Unix socket the peer has no address."""
+    environ = environ_of(PROXY_PROTOCOL="TCP4") | {"gunicorn.socket": Socket(name)}
+    Server(audited).serve(answers([b"x"]), environ)
+    (record,) = audited.requests()
+    assert (record["client.address"], record.get("network.peer.address")) == ("192.0.2.7", peer)
+
+
 def test_closed_calls_no_app_that_it_cannot_record(tmp_path: Path) -> None:
     """A first record before the app, and 503 where that cannot be written."""
     with auditing(tmp_path, fail_mode="closed") as audited:

@@ -49,6 +49,7 @@ class Pipeline:
         self.closed = config.fail_mode == "closed"
         """Whether a response that cannot be recorded must not be given."""
         self._disk = config.durability == "disk"
+        self._methods = frozenset(config.excluded_methods)
         self._exact = frozenset(path for path in config.excluded_paths if not path.endswith("/*"))
         self._prefixes = tuple(path[:-1] for path in config.excluded_paths if path.endswith("/*"))
         self.identifier = wiring.identifier(config, suppress)
@@ -112,11 +113,15 @@ class Pipeline:
 
     # Records
 
-    def excludes(self, path: str) -> bool:
-        """Whether a path is excluded from audit: an exact path, or below a ``/*`` prefix.
+    def excludes(self, request: Request) -> bool:
+        """Whether a request is excluded from audit: by its method, its exact path, or below a ``/*`` prefix.
 
-        One that climbs by ``..`` is below none: whoever sends it could be served from elsewhere.
+        A path that climbs by ``..`` is below none: whoever sends it could be served from elsewhere. A WebSocket
+        has no method.
         """
+        if request.method in self._methods and request.kind == "http":
+            return True
+        path = request.path
         return path in self._exact or (path.startswith(self._prefixes) and "/../" not in f"{path}/")
 
     def admit(self, request: Request) -> bool:

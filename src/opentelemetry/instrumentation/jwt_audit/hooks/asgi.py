@@ -156,7 +156,7 @@ class _Boundary:
         self._receive = receive
         self._send = send
         self._around = trace.get_current_span()
-        self.audited = not pipeline.excludes(request.path)
+        self.audited = not pipeline.excludes(request)
         self._websocket = request.kind == "websocket"
         self._complete = False
         self._accepted = False

@@ -68,8 +68,21 @@ def _read(environ: Environ) -> Request:
     agent = environ.get("HTTP_USER_AGENT")
     request.user_agent = None if agent is None else attr.text(agent)
     request.traceparent = environ.get("HTTP_TRACEPARENT")
-    request.peer = request.client = _address(environ)
+    request.client = _address(environ)
+    request.peer = _peer(environ) if "PROXY_PROTOCOL" in environ else request.client
     return request
+
+
+def _peer(environ: Environ) -> str | None:
+    """The other end of a connection of which gunicorn took the client from its first line (``--proxy-protocol``).
+
+    Asked of the socket. None for a Unix socket, which has no address, and for one that is closed.
+    """
+    try:
+        found = environ["gunicorn.socket"].getpeername()
+    except (KeyError, AttributeError, OSError):
+        return None
+    return attr.text(str(found[0]), 256) if isinstance(found, tuple) and found else None
 
 
 def _address(environ: Environ) -> str | None:
@@ -110,7 +123,7 @@ class _Boundary:
         self._environ = environ
         self._start_response = start_response
         self._last: Before | None = None
-        self._audited = not pipeline.excludes(request.path)
+        self._audited = not pipeline.excludes(request)
         self._broken = False
         self._begun = False
         """Whether some of the body has left, and with it the status: until then a server answers 500 for an error."""
