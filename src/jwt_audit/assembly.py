@@ -22,6 +22,7 @@ from .recorder import Recorder
 from .ship.deadletter import Emit
 from .ship.deliver import Attempt
 from .ship.http import Endpoint
+from .ship.keeper import Keeper
 from .ship.shipper import Shipper
 from .spool.spool import Spool
 from .values import PREFIX
@@ -54,7 +55,15 @@ def recorder(
         strict=strict,
         losses=losses,
         on_tick=on_tick,
+        advice=_advice(config),
     )
+
+
+def _advice(config: Config) -> str:
+    """What helps where the spool is nearly full."""
+    if config.local:
+        return f"raise {PREFIX}SPOOL_LIMIT or shorten {PREFIX}RETENTION"
+    return f"is the receiver reachable? Where there is none, set {PREFIX}ENDPOINT=none: then retention makes room"
 
 
 def endpoint(config: Config) -> Endpoint:
@@ -69,6 +78,13 @@ def endpoint(config: Config) -> Endpoint:
         timeout=config.timeout,
         gzip=config.gzip,
     )
+
+
+def delivery(config: Config, spool: Spool, *, emit: Emit, suppress: Suppress) -> Shipper | Keeper:
+    """What looks after the spool in an app's process: delivers it, or with ENDPOINT=none keeps it within its bounds."""
+    if config.local:
+        return Keeper(spool, emit=emit, tell=tell, retention=config.retention, limit=config.spool_limit)
+    return shipper(config, spool, emit=emit, suppress=suppress)
 
 
 def shipper(
@@ -117,7 +133,13 @@ def _signer(config: Config, spool: Spool) -> Signer:
 
 def _binding(config: Config, resource: str) -> dict[str, Value]:
     """What binds a stream's records, in its first one: resource, settings, host and process."""
+    kept: dict[str, Value] = {
+        attr.STREAM_LOCAL: True,
+        attr.STREAM_RETENTION: config.retention,
+        attr.STREAM_LIMIT: config.spool_limit,
+    }
     return {
+        **(kept if config.local else {}),
         attr.STREAM_RESOURCE: resource,
         attr.STREAM_CONFIG: config.digest,
         attr.STREAM_EXCLUDED: list(config.excluded_paths),

@@ -112,7 +112,7 @@ class Config:
     retention: int = _setting(
         values.seconds, 7 * 86400, wrong=_LONGEST_RETENTION, meanwhile="delivered records stay as long as there is room"
     )
-    endpoint: str = _setting(values.http_url, "", meanwhile=_UNSENT)
+    endpoint: str = _setting(values.endpoint, "", meanwhile=_UNSENT)
     protocol: str = _setting(values.one_of("http/protobuf", "http/json"), "http/protobuf")
     headers: tuple[tuple[str, str], ...] = _setting(values.headers, (), otlp="HEADERS", meanwhile=_UNSENT, secret=True)
     certificate: Path | None = _setting(values.existing_file, otlp="CERTIFICATE", meanwhile=_UNSENT)
@@ -133,6 +133,11 @@ class Config:
     def delivers(self) -> bool:
         """Whether records may be sent: not where what says where and how cannot be used."""
         return not _DELIVERY.intersection(self.unusable)
+
+    @property
+    def local(self) -> bool:
+        """Whether records stay in the spool: nothing is sent, and retention removes them by age and size."""
+        return self.endpoint == values.LOCAL
 
     @property
     def gzip(self) -> bool:

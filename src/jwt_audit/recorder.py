@@ -55,6 +55,7 @@ class Recorder:
         strict: bool = False,
         losses: Losses | None = None,
         on_tick: Callable[[], None] = lambda: None,
+        advice: str = "is the receiver reachable?",
         now: Callable[[], int] = time.time_ns,
         new_id: Callable[[], str] = new_id,
     ) -> None:
@@ -63,13 +64,14 @@ class Recorder:
         ``limit`` is the spool's size in bytes. ``strict`` (FAIL_MODE=closed) keeps disk space back for
         `append` with ``last_resort``, looks before each append whether the files are still there, and
         makes no spool anew that has gone. ``losses`` are told of in the stream's start, and given away.
-        ``on_tick`` is called after each signed head, outside the lock. ``now`` (ns since the
-        epoch) and ``new_id`` (of each record) are all it knows of time and chance.
+        ``on_tick`` is called after each signed head, outside the lock. ``advice`` says what helps where the
+        spool is nearly full. ``now`` (ns since the epoch) and ``new_id`` (of each record) are all it knows
+        of time and chance.
         """
         self._spool = spool
         self._signer = signer
         self._binding = binding
-        self._room = Room(spool, limit)
+        self._room = Room(spool, limit, advice)
         self._strict = strict
         self._on_tick = on_tick
         self._now = now

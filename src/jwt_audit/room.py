@@ -15,8 +15,9 @@ _SURVEY_TICKS = 16
 class Room:
     """Compares a spool with its limit, in bytes."""
 
-    def __init__(self, spool: Spool, limit: int) -> None:
+    def __init__(self, spool: Spool, limit: int, advice: str) -> None:
         self.limit = limit
+        self._advice = advice
         self._spool = spool
         self._others = 0
         self._ticks = 0
@@ -41,7 +42,6 @@ class Room:
         used = self._others + own
         if used >= self.limit * _WARN:
             tell(
-                f"the spool {self._spool.root} is at {used * 100 // self.limit} % of its limit; "
-                "is the receiver reachable?",
+                f"the spool {self._spool.root} is at {used * 100 // self.limit} % of its limit; {self._advice}",
                 once="spool-limit",
             )

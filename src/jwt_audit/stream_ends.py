@@ -43,6 +43,15 @@ def first_line(stream: Stream) -> Line:
     raise SpoolError(f"the stream {stream.id} has no first record")
 
 
+def kept_locally(stream: Stream) -> bool:
+    """Whether a stream's first record says that nothing of it is to be delivered. Raises SpoolError."""
+    try:
+        form = orjson.loads(first_line(stream).payload)
+        return form["attributes"][attr.STREAM_LOCAL]["boolValue"] is True
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
 def last_record(path: Path) -> Last:
     """The last whole record of a segment."""
     for raw in _lines_from_end(path, 2 * MAX_LINE):

@@ -164,6 +164,15 @@ def http_url(value: Any, example: str = "http://127.0.0.1:4318/v1/audit") -> str
     return url
 
 
+LOCAL = "none"
+"""The ENDPOINT of records that stay where they are."""
+
+
+def endpoint(value: Any) -> str:
+    """Where records are sent: a URL, or `LOCAL`."""
+    return LOCAL if text(value).lower() == LOCAL else http_url(value)
+
+
 def _pairs(value: Any) -> tuple[tuple[str, str], ...]:
     if isinstance(value, Mapping):
         return tuple((text(name), text(item)) for name, item in value.items())

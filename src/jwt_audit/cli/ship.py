@@ -75,6 +75,8 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
                 2  wrong usage, or a setting that cannot be used
     """
     config = _settings(spool, endpoint=endpoint, protocol=protocol)
+    if config.local:
+        raise click.UsageError(f"{PREFIX}ENDPOINT is none: nothing is to be delivered; --endpoint URL would")
     if not check_spool(config.spool) and once:
         raise click.ClickException(f"there is no spool at {config.spool}: nothing was ever written there")
     opened = Spool(config.spool)

@@ -18,7 +18,8 @@ from ..errors import JWTAuditError
 from ..ship.backlog import undelivered, waiting
 from ..ship.turn import Holder, holder
 from ..spool.spool import Stream, streams
-from ..stream_ends import last_head, last_of_stream
+from ..stream_ends import kept_locally, last_head, last_of_stream
+from ..values import PREFIX
 from .places import check_spool, spool_argument
 from .quantities import age_text, counted, duration, size_text
 
@@ -125,8 +126,9 @@ def status(spool: Path, as_json: bool, show_all: bool, max_age: float) -> None:
                 problems.append(Problem("unreadable", f"the stream {stream.id} cannot be read ({error})"))
     ships = holder(spool)
     limit = (ships.limit if ships is not None else 0) or load()[0].spool_limit
-    whole = {
+    whole: dict[str, Any] = {
         "spool": str(spool),
+        "local": _local(found, spool),
         "shipper": None if ships is None else _holder_form(ships),
         "streams": [asdict(one) for one in found],
         "records": sum(one.records for one in found),
@@ -147,20 +149,29 @@ def status(spool: Path, as_json: bool, show_all: bool, max_age: float) -> None:
     sys.exit(1 if problems else 0)
 
 
+def _local(found: list[StreamStatus], spool: Path) -> bool:
+    """Whether nothing is to be delivered, as the latest stream says; of a spool without streams, the settings."""
+    try:
+        return kept_locally(Stream(spool / "streams" / found[-1].stream_id)) if found else load()[0].local
+    except JWTAuditError:
+        return False  # it has just gone, or cannot be read
+
+
 def _holder_form(ships: Holder) -> dict[str, Any]:
     since = iso_8601(ships.since // 1_000_000_000) if ships.since else ""
     return {"role": ships.role, "pid": ships.pid, "host": ships.host, "since": since}
 
 
 def _problems(found: list[StreamStatus], whole: dict[str, Any], max_age: float) -> Iterator[Problem]:
-    if whole["backlog_age"] > max_age:
+    if whole["backlog_age"] > max_age and not whole["local"]:
         idle = "" if whole["shipper"] else ", and no process is shipping"
         yield Problem("backlog", f"records have waited for {age_text(whole['backlog_age'])}{idle}")
     if whole["dead_letters"]:
         detail = "were refused for good: they are in the file dead-letter (see why, then move it away)"
         yield Problem("dead_letters", f"{whole['dead_letters']} {detail}")
     if whole["bytes"] >= whole["limit"] * _FULL:
-        yield Problem("near_limit", f"{whole['bytes'] * 100 // whole['limit']} % of the limit is used")
+        other = "" if whole["local"] else f"; where there is no receiver, set {PREFIX}ENDPOINT=none"
+        yield Problem("near_limit", f"{whole['bytes'] * 100 // whole['limit']} % of the limit is used{other}")
     for one in found:
         if one.unsigned_age > _UNSIGNED_SECONDS:
             count = one.records - one.signed_up_to
@@ -207,11 +218,18 @@ def _show(
             waits += f", the first for {age_text(whole['backlog_age'])}"
         else:
             waits = "nothing waits for delivery"
+        if whole["local"]:
+            waits = "they stay here: nothing is delivered (ENDPOINT=none), RETENTION and SPOOL_LIMIT remove the oldest"
         say(f"{counted(len(found), 'stream')}, {counted(whole['records'], 'record')}; {waits}")
         used = f"{size_text(whole['bytes'])} of {size_text(whole['limit'])} used"
         letters, pruned = counted(whole["dead_letters"], "dead letter"), counted(whole["pruned_streams"], "stream")
         say(f"{used}; {letters}; {pruned} pruned")
-        say(f"shipped by {ships.shown}" if ships is not None else "no process is shipping")
+        does, nobody = (
+            ("looked after", "no process is looking after it")
+            if whole["local"]
+            else ("shipped", "no process is shipping")
+        )
+        say(f"{does} by {ships.shown}" if ships is not None else nobody)
         for problem in problems:
             say(f"{problem.kind}: {problem.detail}", "bold red")
     click.echo(captured.get(), nl=False)  # by one write, and a reader that has gone is then seen

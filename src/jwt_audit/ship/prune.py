@@ -1,6 +1,6 @@
 """Retention: what was delivered is kept for a time, and leaves its last head when it goes.
 
-Invariants: only what was delivered is removed, never a stream's last segment while it may go on.
+Invariants: only what was delivered, or is not to be, is removed, never a stream's last segment while it may go on.
 Before a stream goes, its last head is in the file ``pruned``; before its first segment goes, its
 first record is in ``start``. An ``audit.stream.pruned`` record says up to which record, so that what
 is missing can be told from what was taken away.
@@ -19,7 +19,7 @@ from ..attributes import Value
 from ..errors import JWTAuditError
 from ..spool import durable
 from ..spool.segment import SUFFIX
-from ..spool.spool import Spool, Stream
+from ..spool.spool import Cursor, Spool, Stream
 from ..stream_ends import Last, first_line, last_head, last_of_stream, last_record
 from .deadletter import Emit
 
@@ -45,9 +45,22 @@ class Pruner:
     """Removes what is past its time. For the holder of ``ship.lock`` alone."""
 
     def __init__(
-        self, spool: Spool, emit: Emit, *, retention: float, limit: int, now: Callable[[], float] = time.time
+        self,
+        spool: Spool,
+        emit: Emit,
+        *,
+        cursor: Callable[[Stream], Cursor] = Stream.cursor,
+        retention: float,
+        limit: int,
+        now: Callable[[], float] = time.time,
+        kind: str = "delivered",
     ) -> None:
-        """``retention``: seconds since a stream's delivery or a segment's last write; ``limit``: bytes of the spool."""
+        """``retention``: seconds since a stream's delivery or a segment's last write; ``limit``: bytes of the spool.
+
+        ``cursor`` says how far a stream may be removed, ``kind`` what that is, for the statements.
+        """
+        self._cursor = cursor
+        self._kind = kind
         self._root = spool.root
         self._emit = emit
         self._retention = retention
@@ -88,8 +101,8 @@ class Pruner:
         known = self._done.get(stream.id)
         if known is not None:
             return known.size, [known]
-        cursor = stream.cursor()
-        size = 0
+        cursor = self._cursor(stream)
+        size, latest = 0, 0.0
         segments: list[_Piece] = []
         for entry in stream.path.iterdir():
             try:
@@ -98,11 +111,13 @@ class Pruner:
                 continue  # a cursor being replaced
             if entry.name.endswith(SUFFIX) or entry.name == "heads":
                 size += status.st_size
+                latest = max(latest, status.st_mtime)
             if entry.name.endswith(SUFFIX) and entry.name < cursor.segment:
                 segments.append(_Piece(status.st_mtime, status.st_size, stream, entry))
         if not cursor.done:
             return size, _in_order(segments)
-        whole = _Piece((stream.path / "cursor").stat().st_mtime, size, stream, None)
+        path = stream.path / "cursor"
+        whole = _Piece(path.stat().st_mtime if path.exists() else latest, size, stream, None)
         self._done[stream.id] = whole
         return size, [whole]
 
@@ -110,14 +125,14 @@ class Pruner:
         stream = piece.stream
         if piece.path is not None:
             durable.create(stream.path / "start", first_line(stream).raw)
-            self._say(stream, last_record(piece.path), "a delivered segment")
+            self._say(stream, last_record(piece.path), f"a {self._kind} segment")
             piece.path.unlink(missing_ok=True)
             durable.sync_directory(stream.path)
             return
         head = last_head(stream)
         if head is not None:
             durable.append(self._root / "pruned", head.line)
-        self._say(stream, last_of_stream(stream), "a delivered stream")
+        self._say(stream, last_of_stream(stream), f"a {self._kind} stream")
         # Renamed first: a crash while its files go must not leave half a stream to be found
         hidden = stream.path.with_name(f"{_REMOVED}{stream.id}")
         stream.path.rename(hidden)

@@ -25,6 +25,7 @@ from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
 from jwt_audit.evidence.record import Record, request_record, system_record
 from jwt_audit.losses import Losses
 from jwt_audit.recorder import Receipt, Recorder
+from jwt_audit.ship.keeper import Keeper
 from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool
 from jwt_audit.values import PREFIX
@@ -65,7 +66,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._spool: Spool | None = None
         self._recorder: Recorder | None = None
-        self._shipper: Shipper | None = None
+        self._shipper: Shipper | Keeper | None = None
         self._losses = Losses()
         self._open_again = 0.0
 
@@ -242,7 +243,7 @@ class Pipeline:
         with self._lock:
             if self._shipper is None and self._spool is not None:
                 emit, suppress = self._emit_system, self._suppress
-                self._shipper = assembly.shipper(self._config, self._spool, emit=emit, suppress=suppress)
+                self._shipper = assembly.delivery(self._config, self._spool, emit=emit, suppress=suppress)
                 self._shipper.start()
 
     def _wake(self) -> None:
