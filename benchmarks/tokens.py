@@ -61,12 +61,13 @@ def _verifying(key: Any, algorithm: str) -> Iterator[Verifying]:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "key"
         file.write_bytes(key if algorithm == "HS256" else issuer.public_pem(key))
+        keys: dict[str, Any] = {"secret_file" if algorithm == "HS256" else "public_key": str(file)}
         pipeline = compose(
             suppress=nullcontext,
             issuer=issuer.ISSUER,
             audience=issuer.AUDIENCE,
             spool=str(Path(directory) / "spool"),
-            **{"secret_file" if algorithm == "HS256" else "public_key": str(file)},
+            **keys,
         )
         assert pipeline is not None
         try:

@@ -10,42 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 
 from . import values
+from .default_spool import default_spool, places
 from .errors import ConfigError, KeySourceError
 from .issuer_file import read_issuers
 from .issuer_table import VARIABLES, IssuerTable, discovery_url
 from .privacy import MIN_KEY, OPEN, Policy, Privacy
 from .pseudonym_key import read_key
 from .values import PREFIX, WrongValueError
-
-
-def _default_spool(environ: Mapping[str, str]) -> Path:
-    """``$XDG_STATE_HOME/jwt-audit/<service>``; the service as OTEL_SERVICE_NAME or the resource says."""
-    service = environ.get("OTEL_SERVICE_NAME") or ""
-    for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
-        name, _, value = item.partition("=")
-        if not service and name.strip() == "service.name":
-            service = unquote(value.strip())
-    state = environ.get("XDG_STATE_HOME") or ""
-    base = Path(state) if state.startswith("/") else _state()
-    return base / "jwt-audit" / (re.sub(r"[^A-Za-z0-9_.\-]", "_", service).strip(".") or "unknown_service")
-
-
-def _state() -> Path:
-    try:
-        return Path.home() / ".local" / "state"
-    except RuntimeError:  # a container's user without HOME and without an entry in passwd
-        return Path("/var/lib")
-
 
 _HIDDEN = ("off", "off", "off")
 _LONGEST_RETENTION = 100 * 365 * 86400
@@ -84,7 +64,7 @@ class Config:
     then no token is verified, since half a configuration could accept more than was meant. ``unusable`` names
     the settings whose values cannot be used: a weaker default never takes their place. ``issuers`` are
     those of ISSUERS_FILE, and before them the one that the variables describe; ``privacy`` says what is
-    shown of people.
+    shown of people; ``notes`` are told where a server begins to serve.
     """
 
     jwks: str | None = _setting(values.jwks, token=True)
@@ -128,6 +108,7 @@ class Config:
     unusable: tuple[str, ...] = ()
     issuers: tuple[IssuerTable, ...] = ()
     privacy: Privacy = OPEN
+    notes: tuple[str, ...] = ()
 
     @property
     def delivers(self) -> bool:
@@ -194,7 +175,8 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Co
             if known[name].metadata["wrong"] is not None:
                 found[name] = known[name].metadata["wrong"]
             problems.append(ConfigError(variable, problem, remedy))
-    found.setdefault("spool", _default_spool(environ))
+    if "spool" not in found:
+        found["spool"], found["notes"] = default_spool(environ)
     if "endpoint" not in found:
         found["endpoint"], notes, usable = _inherited_endpoint(environ)
         if "endpoint" not in unusable:  # else it is not used, and nothing is to be told of it
@@ -203,6 +185,11 @@ def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Co
                 unusable.add("endpoint")
     found["unusable"] = tuple(sorted(unusable))
     return _private(_with_issuers(Config(**found), problems), problems), problems
+
+
+def default_spools() -> list[Path]:
+    """The directories below which spools are that no setting named, one a service."""
+    return list(places(os.environ))
 
 
 def _with_issuers(config: Config, problems: list[ConfigError]) -> Config:

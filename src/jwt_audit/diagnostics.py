@@ -27,7 +27,8 @@ class _StderrUnlessRootWrites(logging.Handler):
                 pass  # stderr is closed: there is nobody to tell
 
 
-log.addHandler(_StderrUnlessRootWrites(logging.WARNING))
+_terminal = _StderrUnlessRootWrites(logging.INFO)
+log.addHandler(_terminal)
 
 _told: set[str] = set()
 _lock = threading.Lock()
@@ -41,3 +42,13 @@ def tell(message: str, *, once: str | None = None) -> None:
                 return
             _told.add(once)
     Context().run(log.warning, "%s", message)
+
+
+def inform(message: str) -> None:
+    """Say at level INFO what is no warning, where somebody sees it: on stderr too, as long as no handler of the root
+    writes there. An app that shows its own log shows this by its own level; one that sets ours is obeyed.
+    """
+    if log.isEnabledFor(logging.INFO):
+        Context().run(log.info, "%s", message)
+    elif log.level == logging.NOTSET:
+        _terminal.handle(logging.LogRecord(log.name, logging.INFO, __file__, 0, message, None, None))

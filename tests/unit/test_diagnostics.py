@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from jwt_audit.context import Request, current_request, set_current
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import inform, tell
 
 
 class Seen(logging.Handler):
@@ -67,3 +67,38 @@ def test_it_reaches_the_terminal_unless_the_app_writes_there(capfd: pytest.Captu
     finally:
         root.handlers = before
     assert capfd.readouterr().err == "jwt-audit: no handler\na handler\n"
+
+
+@pytest.mark.parametrize(
+    ("ours", "root", "streams", "there"),
+    [
+        (logging.NOTSET, logging.WARNING, False, "jwt-audit: it begins\n"),  # nobody has set anything up
+        (logging.NOTSET, logging.WARNING, True, ""),  # the app's log shows no information
+        (logging.NOTSET, logging.INFO, True, "app: it begins\n"),
+        (logging.NOTSET, logging.INFO, False, "jwt-audit: it begins\n"),  # only an exporting handler
+        (logging.WARNING, logging.INFO, True, ""),  # our level was set
+        (logging.WARNING, logging.WARNING, False, ""),
+        (logging.INFO, logging.WARNING, False, "jwt-audit: it begins\n"),
+    ],
+)
+def test_information_is_seen_as_the_app_shows_its_own(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    ours: int,
+    root: int,
+    streams: bool,
+    there: str,
+) -> None:
+    """On the terminal where nothing else writes there, else by the app's own log and its level."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("app: %(message)s"))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler] if streams else [])
+    monkeypatch.setattr(logging.getLogger(), "level", root)
+    monkeypatch.setattr(logging.getLogger("jwt_audit"), "level", ours)
+    logging.getLogger("jwt_audit").manager._clear_cache()  # type: ignore[attr-defined]  # no public way
+    try:
+        inform("it begins")
+    finally:
+        monkeypatch.undo()
+        logging.getLogger("jwt_audit").manager._clear_cache()  # type: ignore[attr-defined]
+    assert capfd.readouterr().err == there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -55,6 +56,54 @@ def test_nothing_is_made_before_there_is_something_to_do(audited: Audited) -> No
     assert list((audited.spool / "streams").iterdir()) == []
     audited.pipeline.finish(request_of())
     assert len(list((audited.spool / "streams").iterdir())) == 1
+
+
+def test_the_start_is_said_once_and_nothing_is_made(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """When a server gets its app: what is hooked, where the spool is, where records go."""
+    settings: dict[str, Any] = {"spool": tmp_path / "spool", "endpoint": "https://c.example/v1/audit?key=secret"}
+    pipeline = compose(suppress=nullcontext, hooked=lambda: ["flask", "gunicorn"], **settings)
+    assert pipeline is not None
+    handlers, logging.getLogger().handlers = logging.getLogger().handlers, []
+    try:
+        pipeline.announce()
+        pipeline.announce()
+    finally:
+        logging.getLogger().handlers = handlers
+    assert capfd.readouterr().err == (
+        f"jwt-audit: recording requests in {tmp_path / 'spool'}, sending records to https://c.example/v1/audit; "
+        "hooked into flask, gunicorn\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+    pipeline.stop()
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_a_spool_that_cannot_be_made_is_told_at_the_start(caplog: pytest.LogCaptureFixture, mode: str) -> None:
+    """Before the first request, with what happens until it is mended."""
+    diagnostics._told.clear()
+    pipeline = compose(suppress=nullcontext, spool="/dev/null/spool", fail_mode=mode, endpoint="none")
+    assert pipeline is not None
+    pipeline.announce()
+    (message,) = [one for one in told(caplog) if "SPOOL" in one]
+    assert message.startswith("OTEL_PYTHON_JWT_AUDIT_SPOOL: cannot make the spool /dev/null/spool; name a directory")
+    assert message.endswith(
+        "until then nothing is recorded" if mode == "open" else "until then every request is answered 503"
+    )
+    pipeline.stop()
+
+
+def test_requests_that_go_unrecorded_are_told_of_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as they do, with their number: not only twice at the start."""
+    monkeypatch.setattr("opentelemetry.instrumentation.jwt_audit.pipeline._AGAIN_SECONDS", 0.0)
+    (tmp_path / "file").touch()
+    with auditing(tmp_path, spool=tmp_path / "file" / "spool") as audited:
+        for _ in range(3):
+            audited.pipeline.finish(request_of())
+    found = [message for message in told(caplog) if message.startswith("audit records cannot be written")]
+    assert len(found) == 3
+    assert "requests go on unrecorded and are counted, 3 records so far" in found[-1]
 
 
 def test_a_request_has_one_record_of_each_event(audited: Audited) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..config import load
+from ..config import default_spools, load
 from ..values import PREFIX
 
 _FOREIGN_OK = frozenset({"lost+found"})
@@ -31,6 +31,24 @@ def configured_spool() -> Path:
     if "spool" in config.unusable:
         raise click.UsageError("\n".join(str(one) for one in problems if one.variable == f"{PREFIX}SPOOL"))
     return config.spool
+
+
+def known_spools() -> list[Path]:
+    """The spools that services of this user, or of this system, have made where no setting named one."""
+    return sorted({path for place in default_spools() for path in _below(place) if (path / "streams").is_dir()})
+
+
+def _below(place: Path) -> Iterator[Path]:
+    try:
+        yield from place.iterdir()
+    except OSError:
+        return  # none is there, or it belongs to others
+
+
+def others() -> str:
+    """What to say beside "there is no spool": those that are there."""
+    found = known_spools()
+    return f"; there are {', '.join(map(str, found))}" if found else ""
 
 
 def check_spool(root: Path) -> bool:

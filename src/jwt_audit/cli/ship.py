@@ -24,7 +24,7 @@ from ..ship.turn import holder
 from ..spool.spool import Spool, Stream
 from ..values import PREFIX
 from .output import news
-from .places import check_spool, spool_argument
+from .places import check_spool, others, spool_argument
 from .quantities import counted, size_text
 from .watch import Watch, watching
 
@@ -78,7 +78,7 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
     if config.local:
         raise click.UsageError(f"{PREFIX}ENDPOINT is none: nothing is to be delivered; --endpoint URL would")
     if not check_spool(config.spool) and once:
-        raise click.ClickException(f"there is no spool at {config.spool}: nothing was ever written there")
+        raise click.ClickException(f"there is no spool at {config.spool}: nothing was ever written there{others()}")
     opened = Spool(config.spool)
     recorder = assembly.recorder(config, opened, resource=lambda: _RESOURCE, on_tick=lambda: shipper.wake())
 

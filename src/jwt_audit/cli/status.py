@@ -20,7 +20,7 @@ from ..ship.turn import Holder, holder
 from ..spool.spool import Stream, streams
 from ..stream_ends import kept_locally, last_head, last_of_stream
 from ..values import PREFIX
-from .places import check_spool, spool_argument
+from .places import check_spool, others, spool_argument
 from .quantities import age_text, counted, duration, size_text
 
 _FULL = 0.8
@@ -116,7 +116,7 @@ def status(spool: Path, as_json: bool, show_all: bool, max_age: float) -> None:
     found: list[StreamStatus] = []
     problems: list[Problem] = []
     if not spool.exists():
-        raise click.UsageError(f"there is no {spool}")
+        raise click.UsageError(f"there is no {spool}{others()}")
     present = check_spool(spool)
     for stream in streams(spool) if present else ():
         try:

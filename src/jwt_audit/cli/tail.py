@@ -16,7 +16,7 @@ from ..sources.growing_file import GivenLines, GrowingFile
 from ..sources.growing_spool import GrowingSpool
 from ..sources.several import Several, Source
 from .output import OutputError, reader_waits
-from .places import check_spool, configured_spool
+from .places import check_spool, configured_spool, others
 from .quantities import counted
 from .rows import Row, as_json
 from .selection import Selection, selection
@@ -164,7 +164,7 @@ def _source(path: Path, *, follow: bool, since: int) -> Source:
     if (path / "heads").is_file() or check_spool(path):
         return GrowingSpool(path, since=since)
     if not follow and not path.is_dir():
-        raise click.UsageError(f"there is no {path}")
+        raise click.UsageError(f"there is no {path}{others()}")
     click.echo(f"jwt-audit: there are no records yet in {path}", err=True)
     return GrowingSpool(path, since=since)
 

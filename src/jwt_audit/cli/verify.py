@@ -27,7 +27,7 @@ _MAX_KEY_BYTES = 64 * 1024
     short_help="Prove that nothing was changed, removed, forged or cut off.",
     epilog="Every finding, and what to do about it: docs/verification.md",
 )
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path, allow_dash=True))
+@click.argument("paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--key",
     "keys",
@@ -67,7 +67,8 @@ def verify(
 
     PATH is a spool, one stream of it, or what a receiver or store gave back: files of the sink or of
     the Collector, answers of Loki or VictoriaLogs, also gzipped, or a directory of them; "-" reads
-    standard input. What it is, is seen by its content.
+    standard input. What it is, is seen by its content. Without PATH it is the spool that an app with
+    this environment writes.
 
     Several paths are judged together: all exported files are one copy, each spool another. A record
     that one copy has and the other should have is found missing.
@@ -81,6 +82,7 @@ def verify(
                 1  invalid: the first bad record is named, and why
                 2  incomplete: not provable, or nothing to verify; wrong usage
     """
+    paths = paths or (_default(),)
     try:
         pins = {key.key_id: key for key in map(_key, keys)}
         until = {_key(path, "--revoked").key_id: _time(text) for path, text in revoked}
@@ -97,6 +99,16 @@ def verify(
         for line in shown.lines(report):
             click.echo(line)
     sys.exit(report.verdict.exit_code)
+
+
+def _default() -> Path:
+    """The spool of this environment. Raises UsageError where none is there."""
+    from .places import configured_spool, others  # with the settings, which a verification does not need
+
+    found = configured_spool()
+    if not found.exists():
+        raise click.UsageError(f"there is no {found}{others()}")
+    return found
 
 
 def _key(path: Path, option: str = "--key") -> PublicKey:

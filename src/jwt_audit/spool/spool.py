@@ -27,6 +27,7 @@ import orjson
 
 from ..errors import SpoolError
 from . import durable
+from .place import check_owner
 from .segment import SUFFIX, segment_index
 from .writer import StreamWriter
 
@@ -108,6 +109,7 @@ class Spool:
         try:
             if root:
                 self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                check_owner(self.root)
             self._streams.mkdir(mode=0o700, exist_ok=True)
             if not os.access(self._streams, os.W_OK | os.X_OK):
                 raise PermissionError(13, "not writable")

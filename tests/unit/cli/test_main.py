@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 
 from jwt_audit.cli.main import COMMANDS, main
 from jwt_audit.errors import SpoolError
+from support.spools import make_stream
 
 HEAVY = ("opentelemetry", "google.protobuf", "starlette", "uvicorn", "urllib3", "rich", "jwt")
 
@@ -68,3 +71,23 @@ def test_verify_loads_nothing_heavy() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert found.stderr == "[]\n"
     assert "Usage:" in found.stdout
+
+
+@pytest.mark.parametrize("command", ["tail", "status", "verify"])
+def test_a_spool_that_is_not_there_is_answered_with_those_that_are(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an argument it is the one of this environment; an unknown one lists the others."""
+    for name in (*(name for name in os.environ if name.startswith("OTEL_")), "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "order")
+    path, _ = make_stream(tmp_path / "jwt-audit" / "orders", records=1)
+    result = CliRunner().invoke(main, [command])
+    assert result.exit_code == 2
+    assert f"there is no {tmp_path / 'jwt-audit' / 'order'}; there are " in " ".join(result.output.split())
+    assert str(tmp_path / "jwt-audit" / "orders") in result.output.replace("\n", "")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "orders")
+    result = CliRunner().invoke(main, [command])
+    assert result.exit_code in (0, 1), result.output
+    assert path.name in result.output or command == "tail"

@@ -34,7 +34,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         from opentelemetry.instrumentation.utils import suppress_instrumentation
         from opentelemetry.trace import get_tracer_provider
 
-        from .hooks import boundary, places
+        from .hooks import boundary, patch, places
         from .hooks.verifiers import libraries
         from .pipeline import compose
         from .stamp import logs, propagator, spans
@@ -42,7 +42,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         tracer_provider = kwargs.pop("tracer_provider", None)
         logger_provider = kwargs.pop("logger_provider", None)
         kwargs.pop("meter_provider", None)
-        pipeline = compose(suppress=suppress_instrumentation, **kwargs)
+        pipeline = compose(suppress=suppress_instrumentation, hooked=patch.hooked, **kwargs)
         if pipeline is None:
             return
         boundary.install(pipeline)

@@ -12,7 +12,7 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jwt_audit import api, assembly
@@ -20,7 +20,8 @@ from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value
 from jwt_audit.config import Config, load, sdk_disabled
 from jwt_audit.context import Request, in_flight
-from jwt_audit.diagnostics import tell
+from jwt_audit.default_spool import can_be_written
+from jwt_audit.diagnostics import inform, tell
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
 from jwt_audit.evidence.record import Record, request_record, system_record
 from jwt_audit.losses import Losses
@@ -37,6 +38,8 @@ EXIT_SECONDS = 3.0
 """How long the end of the process waits for delivery; what is left is on disk."""
 DISK_SECONDS = 10.0
 """How long a request waits for a sync with DURABILITY=disk before that counts as a failure."""
+_AGAIN_SECONDS = 60.0
+"""How often it is said that requests go unrecorded, as long as they do."""
 _OPEN_SECONDS = 1.0
 """How long a spool that could not be made is left alone."""
 
@@ -44,9 +47,12 @@ _OPEN_SECONDS = 1.0
 class Pipeline:
     """What the hooks talk to. One a process; safe for threads."""
 
-    def __init__(self, config: Config, *, suppress: assembly.Suppress) -> None:
+    def __init__(self, config: Config, *, suppress: assembly.Suppress, hooked: Callable[[], list[str]] = list) -> None:
+        """``hooked`` names what the hooks are in, for the operator."""
         self._config = config
         self._suppress = suppress
+        self._hooked = hooked
+        self._announced = False
         self.closed = config.fail_mode == "closed"
         """Whether a response that cannot be recorded must not be given."""
         self._disk = config.durability == "disk"
@@ -57,6 +63,7 @@ class Pipeline:
         self.observation = self.identifier.observation
         self._forget()
         self._failing = False
+        self._tell_again = 0.0
         self._stopped = False
         os.register_at_fork(after_in_child=self._after_fork)
         atexit.register(self.stop)
@@ -71,6 +78,25 @@ class Pipeline:
         self._open_again = 0.0
 
     # Life
+
+    def announce(self) -> None:
+        """A server has got its app: say once what is hooked, where records go, and if they can. Makes nothing."""
+        if self._announced:
+            return
+        self._announced = True
+        config = self._config
+        where = "sending nothing" if config.local else f"sending records to {assembly.endpoint(config).shown}"
+        inside = ", ".join(self._hooked()) or "nothing so far"
+        inform(f"recording requests in {config.spool}, {where}; hooked into {inside}")
+        for note in config.notes:
+            tell(note, once=note)
+        if not can_be_written(config.spool):
+            self._tell_no_spool(f"cannot make the spool {config.spool}")
+
+    def _tell_no_spool(self, why: str) -> None:
+        until = "every request is answered 503" if self.closed else "nothing is recorded"
+        remedy = "name a directory that this process may make and write"
+        tell(f"{PREFIX}SPOOL: {why}; {remedy}, until then {until}", once="spool")
 
     def start(self) -> None:
         """A server begins to serve: what an earlier process left in the spool is shipped. Never raises."""
@@ -191,10 +217,14 @@ class Pipeline:
         return receipt
 
     def _tell_failing(self, why: str) -> None:
-        if not self._failing:
-            self._failing = True
-            what = "requests are refused with 503" if self.closed else "requests go on unrecorded and are counted"
-            tell(f"audit records cannot be written: {why}; {what} (see {PREFIX}SPOOL)")
+        now = time.monotonic()
+        if self._failing and now < self._tell_again:
+            return
+        lost = self._losses.count if self._recorder is None else self._recorder.lost
+        so_far = f", {lost} records so far" if self._failing else ""
+        self._failing, self._tell_again = True, now + _AGAIN_SECONDS
+        what = "requests are refused with 503" if self.closed else "requests go on unrecorded and are counted"
+        tell(f"audit records cannot be written: {why}; {what}{so_far} (see {PREFIX}SPOOL)")
 
     def _emit(self, record: Record) -> Receipt:
         receipt = self._append(record)
@@ -215,6 +245,7 @@ class Pipeline:
     # Parts
 
     def _open(self) -> Recorder | None:
+        self.announce()
         with self._lock:
             if self._recorder is not None or self._stopped or time.monotonic() < self._open_again:
                 return self._recorder
@@ -224,7 +255,7 @@ class Pipeline:
                 self._spool = Spool(self._config.spool)
             except SpoolError as error:
                 self._open_again = time.monotonic() + _OPEN_SECONDS
-                tell(f"{PREFIX}SPOOL: {error}; name a directory that this process may make and write", once="spool")
+                self._tell_no_spool(str(error))
                 return None
             self._recorder = assembly.recorder(
                 self._config,
@@ -258,7 +289,7 @@ class Pipeline:
         recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
 
 
-def compose(*, suppress: assembly.Suppress, **settings: Any) -> Pipeline | None:
+def compose(*, suppress: assembly.Suppress, hooked: Callable[[], list[str]] = list, **settings: Any) -> Pipeline | None:
     """The pipeline of the environment and these settings; None where OTEL_SDK_DISABLED turns all off.
 
     What is wrong with a setting is told once.
@@ -268,4 +299,4 @@ def compose(*, suppress: assembly.Suppress, **settings: Any) -> Pipeline | None:
     config, problems = load(**settings)
     for problem in problems:
         tell(str(problem), once=str(problem))
-    return Pipeline(config, suppress=suppress)
+    return Pipeline(config, suppress=suppress, hooked=hooked)

@@ -31,6 +31,7 @@ class Place(NamedTuple):
 
 
 _done: set[tuple[str, str]] = set()
+_hooked: set[str] = set()
 
 
 def put(places: Iterable[Place]) -> None:
@@ -42,6 +43,11 @@ def put(places: Iterable[Place]) -> None:
         wrapt.register_post_import_hook(
             functools.partial(guarded, f"hooking {place.module}", _patch, place), place.module
         )
+
+
+def hooked() -> list[str]:
+    """The packages that are hooked so far, by name; OpenTelemetry's own left out."""
+    return sorted(_hooked - {"opentelemetry"})
 
 
 def _patch(place: Place, module: Any) -> None:
@@ -61,3 +67,4 @@ def _patch(place: Place, module: Any) -> None:
     # Where it is inherited, its parent's other children count too.
     holder = (own or holders)[0]
     setattr(holder, name, place.wrap(vars(holder)[name]))
+    _hooked.add(place.module.partition(".")[0])

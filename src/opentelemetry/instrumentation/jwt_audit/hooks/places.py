@@ -56,6 +56,9 @@ def audited(app: Any) -> Any:
     try:
         if not callable(app) or isinstance(app, _Audited):
             return app
+        pipeline = installed()
+        if pipeline is not None:
+            guarded("announcing", pipeline.announce)
         asynchronous = iscoroutinefunction(app) or iscoroutinefunction(getattr(app, "__call__", None))  # noqa: B004
         return (_AuditedCoroutine if asynchronous else _Audited)(app)
     except Exception as error:
