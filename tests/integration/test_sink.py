@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
 from jwt_audit.ship.encode import JsonEncoder, ProtobufEncoder, record_form
 from support.receivers import COMMAND, PROTOBUF, Sink, read_jsonl, running_sink
@@ -165,9 +168,9 @@ def test_bad_input_gets_a_clear_answer(
 
 def test_other_paths_and_methods(sink: Sink) -> None:
     """404 and 405, with what would be right; never the path that was asked for."""
-    status, said, _ = post(sink, f"/v1/metrics?token={CANARY}", b"", PROTOBUF)
+    status, said, _ = post(sink, f"/v1/profiles?token={CANARY}", b"", PROTOBUF)
     assert status == 404
-    assert b"POST OTLP/HTTP to /v1/traces, /v1/logs or /v1/audit" in said
+    assert b"POST OTLP/HTTP to /v1/traces, /v1/metrics, /v1/logs or /v1/audit" in said
     assert CANARY.encode() not in said
     status, again, headers = post(sink, "/v1/logs", b"", None, method="GET")
     assert (status, again, headers["allow"]) == (405, said, "POST")
@@ -232,3 +235,19 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     found = subprocess.run([COMMAND[0], "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 1
     assert "pip install 'opentelemetry-instrumentation-jwt-audit[sink]'" in found.stderr
+
+
+def test_metrics_of_a_real_exporter_have_their_file(sink: Sink) -> None:
+    """As the distro's default sends them: taken without a complaint, and `verify` passes them by."""
+    exporter = OTLPMetricExporter(endpoint=f"{sink.url}/v1/metrics")
+    provider = MeterProvider([PeriodicExportingMetricReader(exporter)])
+    provider.get_meter("shop").create_counter("orders").add(3)
+    assert provider.force_flush()
+    provider.shutdown()
+    lines = (sink.directory / "metrics.jsonl").read_bytes().splitlines()
+    metrics = json.loads(lines[0])["resourceMetrics"][0]["scopeMetrics"][0]["metrics"]
+    assert [one["name"] for one in metrics] == ["orders"]
+    assert metrics[0]["sum"]["dataPoints"][0]["asInt"] == "3"
+    command = [*COMMAND, "verify", str(sink.directory)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "metrics.jsonl" not in found.stdout + found.stderr

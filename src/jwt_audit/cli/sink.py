@@ -21,12 +21,13 @@ from .output import news
     help="Port to listen on; 0 takes a free one.",
 )
 def sink(directory: Path, host: str, port: int) -> None:
-    """Receive traces, logs and audit records by OTLP/HTTP and keep them in DIRECTORY (jwt-audit-sink by default).
+    """Receive traces, metrics, logs and audit records by OTLP/HTTP; keep them in DIRECTORY.
 
-    One JSON line a request in traces.jsonl, logs.jsonl and audit.jsonl, each on the disk before the
-    sender has its answer. A file there that a sink did not begin is not touched: it is named, and the
-    sink does not start. There is no authentication: on another address than loopback anyone there
-    can write. It ends by SIGINT or SIGTERM.
+    One JSON line a request in traces.jsonl, metrics.jsonl, logs.jsonl and audit.jsonl, each on the
+    disk before the sender has its answer. A file there that a sink did not begin is not touched: it
+    is named, and the sink does not start. It speaks HTTP alone: start the app with
+    OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf. There is no authentication: on another address than
+    loopback anyone there can write. It ends by SIGINT or SIGTERM.
 
     \b
       jwt-audit sink /var/lib/jwt-audit-sink

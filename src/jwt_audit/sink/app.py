@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -31,13 +32,13 @@ from .otlp import (
 from .store import Store
 from .work import MAX_BODY, BusyError, TooLargeError, Work
 
-TRACES, LOGS, AUDIT = "traces.jsonl", "logs.jsonl", "audit.jsonl"
-FILES = (TRACES, LOGS, AUDIT)
+TRACES, METRICS, LOGS, AUDIT = "traces.jsonl", "metrics.jsonl", "logs.jsonl", "audit.jsonl"
+FILES = (TRACES, METRICS, LOGS, AUDIT)
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
 _INVALID_ARGUMENT, _UNAVAILABLE = 3, 14
 _RETRY_SECONDS = "5"
-_PLACES = "this is jwt-audit sink: POST OTLP/HTTP to /v1/traces, /v1/logs or /v1/audit; GET /healthz\n"
+_PLACES = "this is jwt-audit sink: POST OTLP/HTTP to /v1/traces, /v1/metrics, /v1/logs or /v1/audit; GET /healthz\n"
 
 
 _Sort = Callable[[dict[str, Any]], dict[str, dict[str, Any]]]
@@ -50,6 +51,9 @@ def make_app(store: Store) -> Starlette:
 
     async def traces(request: Request) -> Response:
         return await _receive(request, ExportTraceServiceRequest, lambda form: {TRACES: form})
+
+    async def metrics(request: Request) -> Response:
+        return await _receive(request, ExportMetricsServiceRequest, lambda form: {METRICS: form})
 
     async def logs(request: Request) -> Response:
         return await _receive(request, ExportLogsServiceRequest, _by_signal)
@@ -90,6 +94,7 @@ def make_app(store: Store) -> Starlette:
 
     routes = [
         Route("/v1/traces", traces, methods=["POST"]),
+        Route("/v1/metrics", metrics, methods=["POST"]),
         Route("/v1/logs", logs, methods=["POST"]),
         Route("/v1/audit", audit, methods=["POST"]),
         Route("/healthz", health),
