@@ -105,6 +105,7 @@ INSTEAD: dict[str, Callable[[config.Config], bool]] = {
     "pseudonym_key_file": lambda given: given.privacy.pseudonyms is None and given.privacy.audit is Policy.OFF,
     "token_fingerprint": lambda given: not given.token_fingerprint,
     "excluded_paths": lambda given: given.excluded_paths == (),
+    "excluded_methods": lambda given: given.excluded_methods == (),
     "spool": lambda given: "spool" in given.unusable,
     "spool_limit": lambda given: given.spool_limit == 2**30,
     "retention": lambda given: given.retention > 10 * 365 * 86400,

@@ -85,12 +85,16 @@ class Pipeline:
             return
         self._announced = True
         config = self._config
-        where = "sending nothing" if config.local else f"sending records to {assembly.endpoint(config).shown}"
+        where = (
+            "sending nothing"
+            if config.local or not config.delivers
+            else f"sending records to {assembly.endpoint(config).shown}"
+        )
         inside = ", ".join(self._hooked()) or "nothing so far"
         inform(f"recording requests in {config.spool}, {where}; hooked into {inside}")
         for note in config.notes:
             tell(note, once=note)
-        if not can_be_written(config.spool):
+        if "spool" not in config.unusable and not can_be_written(config.spool):
             self._tell_no_spool(f"cannot make the spool {config.spool}")
 
     def _tell_no_spool(self, why: str) -> None:
@@ -269,7 +273,7 @@ class Pipeline:
         return self._recorder
 
     def _start_shipper(self) -> None:
-        if not self._config.delivers:
+        if not (self._config.delivers or self._config.local):
             return
         with self._lock:
             if self._shipper is None and self._spool is not None:
