@@ -22,7 +22,7 @@ from jwt_audit.anyvalue import wrap
 from jwt_audit.attributes import Value
 from jwt_audit.context import Request
 from jwt_audit.diagnostics import tell
-from jwt_audit.evidence.record import Record, request_record, system_record
+from jwt_audit.evidence.record import Record, request_record
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.identity import Identity, Status
 from jwt_audit.recorder import Recorder
@@ -68,7 +68,7 @@ def ordinary() -> Record:
 class Emitter:
     """One way to write a record, in this process."""
 
-    def __init__(self, emit: Callable[[], Any], flush: Callable[[], None]) -> None:
+    def __init__(self, emit: Callable[[], Any], flush: Callable[[], object]) -> None:
         self._emit = emit
         self._flush = flush
 
@@ -119,19 +119,22 @@ def _sdk(url: str, queue: int) -> tuple[Callable[[], Any], Callable[[], None]]:
     return emit, flush
 
 
-def _audit(directory: Path, url: str) -> tuple[Callable[[], Any], Callable[[], None]]:
+def _audit(directory: Path, url: str) -> tuple[Callable[[], Any], Callable[[], object]]:
     spool = Spool(directory / "spool")
 
-    def write_system(event: str, attributes: Any, body: str) -> None:
-        recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
-
-    shipper = Shipper(
-        spool, Endpoint(f"{url}/v1/logs"), emit=write_system, suppress=nullcontext, tell=tell, retention=86_400
-    )
     signer = Signer.from_pem((directory / "signing.pem").read_bytes())
     resource = orjson.dumps({"service.name": wrap("orders")}).decode()
     binding: dict[str, Value] = {attr.STREAM_RESOURCE: resource}
-    recorder = Recorder(spool, signer=lambda: signer, binding=lambda: binding, on_tick=shipper.wake)
+    recorder = Recorder(spool, signer=lambda: signer, binding=lambda: binding, on_tick=lambda: shipper.wake())
+    shipper = Shipper(
+        spool,
+        Endpoint(f"{url}/v1/logs"),
+        emit=recorder.state,
+        settle=recorder.settle,
+        suppress=nullcontext,
+        tell=tell,
+        retention=86_400,
+    )
     shipper.start()
     record = ordinary()
     form = record.form

@@ -19,7 +19,7 @@ from .diagnostics import tell
 from .errors import KeySourceError
 from .losses import Losses
 from .recorder import Recorder
-from .ship.deadletter import Emit
+from .ship.deadletter import Emit, Settle
 from .ship.deliver import Attempt
 from .ship.http import Endpoint
 from .ship.keeper import Keeper
@@ -80,11 +80,12 @@ def endpoint(config: Config) -> Endpoint:
     )
 
 
-def delivery(config: Config, spool: Spool, *, emit: Emit, suppress: Suppress) -> Shipper | Keeper:
+def delivery(config: Config, spool: Spool, *, emit: Emit, settle: Settle, suppress: Suppress) -> Shipper | Keeper:
     """What looks after the spool in an app's process: delivers it, or with ENDPOINT=none keeps it within its bounds."""
     if config.local:
-        return Keeper(spool, emit=emit, tell=tell, retention=config.retention, limit=config.spool_limit)
-    return shipper(config, spool, emit=emit, suppress=suppress)
+        limit, retention = config.spool_limit, config.retention
+        return Keeper(spool, emit=emit, settle=settle, tell=tell, retention=retention, limit=limit)
+    return shipper(config, spool, emit=emit, settle=settle, suppress=suppress)
 
 
 def shipper(
@@ -92,6 +93,7 @@ def shipper(
     spool: Spool,
     *,
     emit: Emit,
+    settle: Settle,
     suppress: Suppress,
     observe: Callable[[Attempt], None] = lambda _: None,
     sidecar: bool = False,
@@ -101,6 +103,7 @@ def shipper(
         spool,
         endpoint(config),
         emit=emit,
+        settle=settle,
         suppress=suppress,
         tell=tell,
         export_canonical=config.export_canonical,

@@ -23,7 +23,7 @@ from .evidence.chain import link
 from .evidence.record import Record, system_record
 from .ids import new_id
 from .losses import Losses
-from .room import Room
+from .room import Need, Room
 from .spool.spool import Spool
 from .spool.writer import StreamWriter
 from .stream_start import KNOWN_STREAMS, key_binding, known_streams, new_stream_id
@@ -31,6 +31,9 @@ from .tick import TICK_RECORDS, TICK_SECONDS, LiveStream, Tick
 
 if TYPE_CHECKING:
     from .evidence.signing import Signer
+
+
+_RECORD = Need.RECORD
 
 
 class Receipt(NamedTuple):
@@ -61,12 +64,12 @@ class Recorder:
     ) -> None:
         """``signer`` and ``binding`` (the first record's attributes) are asked for at the first record.
 
-        ``limit`` is the spool's size in bytes. ``strict`` (FAIL_MODE=closed) keeps disk space back for
-        `append` with ``last_resort``, looks before each append whether the files are still there, and
-        makes no spool anew that has gone. ``losses`` are told of in the stream's start, and given away.
-        ``on_tick`` is called after each signed head, outside the lock. ``advice`` says what helps where the
-        spool is nearly full. ``now`` (ns since the epoch) and ``new_id`` (of each record) are all it knows
-        of time and chance.
+        ``limit`` is the spool's size in bytes. ``strict`` (FAIL_MODE=closed) takes no record while the
+        disk space that is kept back is used up, looks before each append whether the files are still
+        there, and makes no spool anew that has gone. ``losses`` are told of in the stream's start, and given away.
+        ``on_tick`` is called after each tick, outside the lock. ``advice`` says what helps where the spool is
+        nearly full. ``now`` (ns since the epoch) and ``new_id`` (of each record) are all it knows of time and
+        chance.
         """
         self._spool = spool
         self._signer = signer
@@ -104,27 +107,49 @@ class Recorder:
 
         Raises RecordError for a record with no canonical form and SpoolError where the spool does
         not take it (full, gone, closed): the record is then counted as lost. With ``last_resort`` it
-        draws on the reserve.
+        draws on what is kept back.
         """
-        if attr.RECORD_ID not in record.form:  # a record that is tried again keeps its id
-            record.form[attr.RECORD_ID] = {"stringValue": self._new_id()}
         with self._lock:
             try:
-                if self._closed:
-                    raise SpoolError("the stream has ended")
-                if self._strict:
-                    self._look()
-                stream = self._stream or self._open()
-                if self._losses.count:
-                    self._tell_lost(stream, last_resort)
-                return self._write(stream, record, last_resort)
-            except OSError as error:
-                self._losses.add(record.event_name, self._now())
-                self._look()
-                raise SpoolError(f"the spool {self._spool.root} takes no record ({error.strerror})") from error
+                return self._append(record, Need.UNDER_WAY if last_resort else _RECORD)
             except Exception:
                 self._losses.add(record.event_name, self._now())
                 raise
+
+    def state(self, event: str, attributes: Mapping[str, Value], body: str) -> None:
+        """Write a statement about the spool into the stream. Raises as `append`, but nothing counts as lost: who
+        has it to state tries again.
+        """
+        with self._lock:
+            self._append(system_record(event, now=self._now(), attributes=attributes, body=body), Need.STATEMENT)
+
+    def _append(self, record: Record, need: Need) -> Receipt:
+        """Under the lock. Raises RecordError, SpoolError."""
+        if attr.RECORD_ID not in record.form:  # a record that is tried again keeps its id
+            record.form[attr.RECORD_ID] = {"stringValue": self._new_id()}
+        try:
+            if self._closed:
+                raise SpoolError("the stream has ended")
+            if self._strict:
+                self._look()
+            stream = self._stream or self._open(need)
+            if self._strict or self._room.full(stream.writer.bytes, need):
+                self._require(stream, need)
+            if self._losses.count:
+                self._tell_lost(stream, need)
+            return self._write(stream, record, need)
+        except OSError as error:
+            self._look()
+            raise SpoolError(f"the spool {self._spool.root} takes no record ({error.strerror})") from error
+
+    def _require(self, stream: LiveStream | None, need: Need) -> None:
+        """Raise SpoolError where there is no room."""
+        if self._room.full(0 if stream is None else stream.writer.bytes, need):
+            self._tick.start()
+            self._tick.soon()  # which looks whether room has been freed
+            raise SpoolError(f"the spool {self._spool.root} has reached its limit of {self._room.limit} bytes")
+        if self._strict and need is _RECORD and stream is not None and not stream.writer.refill_reserve():
+            raise SpoolError(f"the disk of {self._spool.root} is full, and its reserve is used up")
 
     def _look(self) -> None:
         """Leave a stream whose files were removed: what is appended to them is lost. Under the lock."""
@@ -138,17 +163,13 @@ class Recorder:
         self._stream = None
         self._tick.soon()
 
-    def _write(self, stream: LiveStream, record: Record, last_resort: bool, *, end: bool = False) -> Receipt:
+    def _write(self, stream: LiveStream, record: Record, need: Need, *, end: bool = False) -> Receipt:
         writer = stream.writer
-        if self._room.full(writer.bytes) and not last_resort:
-            raise SpoolError(f"the spool {self._spool.root} has reached its limit of {self._room.limit} bytes")
-        if self._strict and not last_resort and not writer.refill_reserve():
-            raise SpoolError(f"the disk of {self._spool.root} is full, and its reserve is used up")
         data, position = link(record, stream.position, now=self._now(), end=end)
         try:
             writer.append(data, position.hash)
         except OSError:
-            if not (last_resort and writer.free_reserve()):
+            if need is _RECORD or not writer.free_reserve():
                 raise
             writer.append(data, position.hash)
         stream.position = position
@@ -163,8 +184,9 @@ class Recorder:
     def _own(self, event: str, attributes: Mapping[str, Value], body: str, now: int) -> Record:
         return system_record(event, now=now, attributes={attr.RECORD_ID: self._new_id(), **attributes}, body=body)
 
-    def _open(self) -> LiveStream:
+    def _open(self, need: Need) -> LiveStream:
         """Begin the stream: directory, lock, first record. Nothing is left open where that fails."""
+        self._require(None, need)
         if time.monotonic() < self._open_again:
             raise SpoolError(f"the spool {self._spool.root} took no record a moment ago")
         self._open_again = time.monotonic() + TICK_SECONDS
@@ -175,12 +197,11 @@ class Recorder:
         known = [*known_streams(self._spool), *self._gone[-KNOWN_STREAMS:]]
         if known:
             binding[attr.STREAM_KNOWN] = known
-        self._room.survey()
-        writer = self._spool.open_stream(new_stream_id(now), reserve=self._strict)
+        writer = self._spool.open_stream(new_stream_id(now), segment_bytes=self._room.segment_bytes)
         stream = LiveStream(writer, signer)
         try:
             first = self._own(attr.EVENT_STREAM_START, binding, "audit stream started", now)
-            self._write(stream, first, last_resort=False)
+            self._write(stream, first, need)
         except BaseException:
             writer.discard()
             raise
@@ -190,10 +211,10 @@ class Recorder:
         self._tick.at_once()  # a process that is killed in its first second leaves a stream that is proved to begin
         return stream
 
-    def _tell_lost(self, stream: LiveStream, last_resort: bool) -> None:
+    def _tell_lost(self, stream: LiveStream, need: Need) -> None:
         record = self._losses.record(self._now())
         record.update({attr.RECORD_ID: self._new_id()})
-        self._write(stream, record, last_resort)
+        self._write(stream, record, need)
         self._losses = Losses()
 
     def on_durable(self, receipt: Receipt, call: Callable[[bool], None]) -> None:
@@ -211,9 +232,11 @@ class Recorder:
                         return
         call(done)
 
-    def settle(self) -> None:
-        """Sync and sign what is there now: nothing is left in the open tail. Never raises."""
-        self._tick.settle()
+    def settle(self) -> bool:
+        """Sync and sign what is there now; whether that was done: then none of it is in an open tail. Never raises."""
+        settled = self._tick.settle()
+        ended = self._ended
+        return settled and (ended is None or ended.signed == ended.position.number)
 
     def _present(self) -> LiveStream | None:
         """The stream that a tick works on. Under the lock."""
@@ -221,8 +244,11 @@ class Recorder:
         self._close_left()
         return self._stream
 
-    def _ticked(self, stream: LiveStream) -> None:
-        self._room.watch(stream.writer.bytes)
+    def _ticked(self, stream: LiveStream | None) -> None:
+        """After each tick, in its thread and under no lock."""
+        self._room.watch(0 if stream is None else stream.writer.bytes)
+        if stream is not None and stream.writer.heads_bytes > self._room.segment_bytes:
+            self._tick.finish(self._end)  # heads go only with their stream: what is written next begins another
         self._on_tick()
 
     def _close_left(self) -> None:
@@ -246,9 +272,9 @@ class Recorder:
             return None
         try:
             if self._losses.count:
-                self._tell_lost(stream, last_resort=True)
+                self._tell_lost(stream, Need.STATEMENT)
             last = self._own(attr.EVENT_STREAM_END, {}, "audit stream ended", self._now())
-            self._write(stream, last, last_resort=True, end=True)
+            self._write(stream, last, Need.STATEMENT, end=True)
         except (OSError, SpoolError, RecordError) as error:
             tell(f"the audit stream could not be ended: {error}", once="end")
         self._stream, self._ended = None, stream

@@ -1,4 +1,7 @@
-"""A stream's first record, its last one and its last head: read from the ends of its files alone."""
+"""A stream's first record, its last one and its last head: read from the ends of its files alone.
+
+None and number 0 say that there is no such thing; where that cannot be told, SpoolError is raised.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from . import attributes as attr
 from .errors import RecordError, SpoolError
 from .evidence.chain import record_hash
 from .evidence.heads import SignedHead, parse_line
+from .spool import disk
 from .spool.segment import MAX_LINE, Line, lines, segment_name
 from .spool.spool import Stream
 
@@ -29,31 +33,32 @@ class Last:
     time: int = 0
 
 
-def first_line(stream: Stream) -> Line:
+def first_line(stream: Stream) -> Line | None:
     """The line of a stream's first record, also after retention removed its segment. Raises SpoolError."""
     for name in (segment_name(1), "start"):
         try:
-            with (stream.path / name).open("rb") as file:
+            with disk.reader(stream.path / name) as file:
                 for line in lines(file):
                     return line
         except FileNotFoundError:
             continue
         except OSError as error:
             raise SpoolError(f"cannot read {stream.path / name} ({error.strerror})") from error
-    raise SpoolError(f"the stream {stream.id} has no first record")
+    return None
 
 
 def kept_locally(stream: Stream) -> bool:
     """Whether a stream's first record says that nothing of it is to be delivered. Raises SpoolError."""
     try:
-        form = orjson.loads(first_line(stream).payload)
+        line = first_line(stream)
+        form = {} if line is None else orjson.loads(line.payload)
         return form["attributes"][attr.STREAM_LOCAL]["boolValue"] is True
     except (ValueError, TypeError, KeyError):
         return False
 
 
 def last_record(path: Path) -> Last:
-    """The last whole record of a segment."""
+    """The last whole record of a segment. Raises SpoolError."""
     for raw in _lines_from_end(path, 2 * MAX_LINE):
         payload, _, digest = raw.rpartition(b"\t")
         if record_hash(payload).encode("ascii") != digest:
@@ -69,7 +74,7 @@ def last_record(path: Path) -> Last:
 
 
 def last_of_stream(stream: Stream) -> Last:
-    """The last whole record of a stream."""
+    """The last whole record of a stream. Raises SpoolError."""
     for path in reversed(stream.segments()):
         found = last_record(path)
         if found.number:
@@ -78,7 +83,7 @@ def last_of_stream(stream: Stream) -> Last:
 
 
 def last_head(stream: Stream) -> SignedHead | None:
-    """The last whole head of a stream; its signature is not checked."""
+    """The last whole head of a stream; its signature is not checked. Raises SpoolError."""
     for raw in _lines_from_end(stream.heads, _HEADS_BYTES):
         try:
             return parse_line(raw)
@@ -90,11 +95,13 @@ def last_head(stream: Stream) -> SignedHead | None:
 def _lines_from_end(path: Path, size: int) -> list[bytes]:
     """The whole lines in the last ``size`` bytes of a file without their newlines, the last first."""
     try:
-        with path.open("rb") as file:
+        with disk.reader(path) as file:
             start = max(0, file.seek(0, os.SEEK_END) - size)
             file.seek(start)
             found = file.read().split(b"\n")
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise SpoolError(f"cannot read {path} ({error.strerror})") from error
     # What follows the last newline is not whole, and the first may have been cut by the seek
     return found[-2:0:-1] if start else found[-2::-1]

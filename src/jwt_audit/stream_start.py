@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import attributes as attr
 from .attributes import Value
+from .errors import SpoolError
 from .spool.spool import Spool, Stream
 from .stream_ends import last_head
 
@@ -44,6 +45,12 @@ def known_streams(spool: Spool) -> list[str]:
 
 
 def _last_position(stream: Stream) -> str:
-    """``stream number hash`` of a stream's last whole head, or ``stream 0``: a statement of what was seen."""
-    signed = last_head(stream)
+    """``stream number hash`` of a stream's last whole head, or ``stream 0``: a statement of what was seen.
+
+    What cannot be read was not seen: then less is said, which accuses nobody.
+    """
+    try:
+        signed = last_head(stream)
+    except SpoolError:
+        signed = None
     return f"{stream.id} 0" if signed is None else f"{stream.id} {signed.head.number} {signed.head.hash}"

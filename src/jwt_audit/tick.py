@@ -6,6 +6,7 @@ over what was synced. A crash between the two leaves an open tail that is longer
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 1.0
 TICK_RECORDS = 256
+_LAST_SYNCS = 6
 
 
 class LiveStream:
     """The stream that is being written, and how far: appended, synced, signed. Under the recorder's lock."""
 
-    __slots__ = ("position", "signed", "signer", "synced", "writer")
+    __slots__ = ("position", "reached", "signed", "signer", "synced", "writer")
 
     def __init__(self, writer: StreamWriter, signer: Signer) -> None:
         self.writer = writer
@@ -34,6 +36,8 @@ class LiveStream:
         self.position = Position(writer.path.name)
         self.synced = 0
         self.signed = 0
+        self.reached = 0
+        """How far it had come when the last tick began."""
 
 
 class Tick:
@@ -45,10 +49,10 @@ class Tick:
         stream: Callable[[], LiveStream | None],
         *,
         place: str,
-        after: Callable[[LiveStream], None],
+        after: Callable[[LiveStream | None], None],
         now: Callable[[], int],
     ) -> None:
-        """``stream`` gives the present one, under ``lock``; ``after`` is told of a tick that went well, outside it.
+        """``stream`` gives the present one, under ``lock``; ``after`` is called after each tick, under no lock.
 
         ``place`` is what messages call the spool. ``now`` gives nanoseconds since the epoch.
         """
@@ -85,10 +89,13 @@ class Tick:
         self._waiting.append(call)
         self.at_once()
 
-    def settle(self) -> None:
-        """Sync and sign what is there now. Never raises."""
+    def settle(self) -> bool:
+        """Sync and sign what is there now; whether all that the stream holds by then is signed. Never raises."""
         with self._ticking:
-            self._once(force=True)
+            stream = self._once(force=True)
+            settled = stream is None or stream.signed >= stream.reached
+        self._after(stream)
+        return settled
 
     def finish(self, end: Callable[[], LiveStream | None]) -> None:
         """The last tick of the stream that ``end`` writes to its end and gives. Never raises.
@@ -101,17 +108,29 @@ class Tick:
             stream = end()
             if stream is not None:
                 try:
-                    sync = stream.writer.start_sync()
-                    done = sync is None or stream.writer.run_sync(sync)
+                    done = self._sync_end(stream)
                     if done:
                         stream.synced = stream.position.number
-                        stream.writer.append_head(heads.sign(stream.position, stream.signer, now=self._now()).line)
-                except OSError as error:
+                        self._add_head(stream, stream.position)
+                        stream.signed = stream.position.number
+                except Exception as error:
                     self._failed(error)
                 stream.writer.close()
                 self._next_head = 0.0  # the next one is signed from its beginning on
         for call in waiting:
             call(done)
+
+    def _sync_end(self, stream: LiveStream) -> bool:
+        """Nobody syncs the stream afterwards: so it is tried more than once."""
+        for _ in range(_LAST_SYNCS):
+            sync = stream.writer.start_sync()
+            done = sync is None or stream.writer.run_sync(sync)
+            if sync is not None:
+                stream.writer.finish_sync(sync)
+            if done:
+                return True
+        tell(f"the spool {self._place} could not be synced at the end of a stream", once="sync-end")
+        return False
 
     def stop(self) -> None:
         """End the thread."""
@@ -129,54 +148,67 @@ class Tick:
                 return
             try:
                 with self._ticking:
-                    self._once(force=False)
+                    stream = self._once(force=False)
+                self._after(stream)
             except Exception as error:  # without this thread nothing is synced or signed any more
-                tell(f"a sync of {self._place} failed ({type(error).__name__}); trying again", once="tick-failure")
-                self.soon()
+                self._failed(error)
 
-    def _once(self, *, force: bool) -> None:
+    def _once(self, *, force: bool) -> LiveStream | None:
+        """One sync, and one head where it is due. Raises nothing but what no part of it is known to raise."""
         waiting: list[Callable[[bool], None]] = []
         done = False
+        stream: LiveStream | None = None
         try:
             with self._lock:
                 stream = self._stream()
                 waiting, self._waiting = self._waiting, waiting
                 if stream is None:
-                    return
+                    return None
                 position = stream.position
+                stream.reached = position.number
                 sync = stream.writer.start_sync()
             done = sync is None or stream.writer.run_sync(sync)
             with self._lock:
-                if sync is not None:
-                    stream.writer.finish_sync(sync, done=done)
                 if done:
                     stream.synced = max(stream.synced, position.number)
+                if sync is not None:
+                    stream.writer.finish_sync(sync)
         except OSError as error:
             self._failed(error)
-            return
         finally:
             for call in waiting:
                 call(done)
+        if stream is None:
+            return None
         if not done:
             tell(f"the spool {self._place} could not be synced; its records are written again", once="sync")
             self.soon()
-            return
+            return stream
         try:
             self._sign(stream, position, force=force)
-        except OSError as error:
+        except Exception as error:  # whatever a signer may raise, delivery goes on
             self._failed(error)
-            return
-        self._after(stream)
+        return stream
 
     def _sign(self, stream: LiveStream, position: Position, *, force: bool) -> None:
         if position.number > stream.signed and (force or self._head_due(position.number - stream.signed)):
-            stream.writer.append_head(heads.sign(position, stream.signer, now=self._now()).line)
+            self._add_head(stream, position)
             with self._lock:
                 stream.signed = position.number
                 if stream.position.number > position.number:
                     self.soon()
         if not stream.writer.refill_reserve():
             tell(f"the disk of {self._place} is full: the reserve is used up", once="reserve")
+
+    def _add_head(self, stream: LiveStream, position: Position) -> None:
+        """Sign what is synced. Raises OSError, and what a signer raises."""
+        line = heads.sign(position, stream.signer, now=self._now()).line
+        try:
+            stream.writer.append_head(line)
+        except OSError as error:
+            if error.errno != errno.ENOSPC or not stream.writer.free_reserve():
+                raise
+            stream.writer.append_head(line)
 
     def _head_due(self, unsigned: int) -> bool:
         """Whether so many records want a head: syncs for waiting requests come far more often than heads."""
@@ -187,6 +219,7 @@ class Tick:
         self.soon()
         return False
 
-    def _failed(self, error: OSError) -> None:
-        tell(f"the spool {self._place} fails ({error.strerror}); trying again", once="tick")
+    def _failed(self, error: Exception) -> None:
+        what = (error.strerror or "an error") if isinstance(error, OSError) else type(error).__name__
+        tell(f"the spool {self._place} fails ({what}); trying again", once=f"tick {what}")
         self.soon()

@@ -305,7 +305,7 @@ def _scaled(units: Mapping[str, int], example: str, *, least: int = 0) -> Callab
 
 
 seconds = _scaled({"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}, "7d, 12h or 90s")
-size = _scaled({"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "512MiB or 2GiB", least=2**12)
+size = _scaled({"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}, "512MiB or 2GiB", least=2**20)
 """Bytes that can hold a record: less is a unit forgotten."""
 
 

@@ -18,6 +18,7 @@ from jwt_audit.evidence.verdict import Verdict
 from jwt_audit.evidence.verify import judge
 from jwt_audit.sources.exports import read_exports
 from jwt_audit.sources.spool import read_spool
+from jwt_audit.spool.durable import LockState
 from jwt_audit.spool.spool import streams
 from support.receivers import until
 from support.served import free_port
@@ -103,7 +104,11 @@ def test_what_was_answered_is_delivered_after_three_kills_with_the_receiver_away
         until(lambda: listens(sink_port))
         last = start_app(port, sink_port, tmp_path)
         until(lambda: set(answered) <= {request for request, _ in received(tmp_path)})
-        until(lambda: all(stream.cursor().done for stream in streams(tmp_path / "spool") if not stream.written()))
+        until(
+            lambda: all(
+                stream.cursor().done for stream in streams(tmp_path / "spool") if stream.writer() is LockState.FREE
+            )
+        )
         last.terminate()
         last.wait()
     finally:

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from jwt_audit import attributes as attr
-from jwt_audit.spool.durable import Lock
+from jwt_audit.spool.durable import Lock, LockState
 from jwt_audit.spool.spool import Stream
 from jwt_audit.values import PREFIX
 from support.receivers import COMMAND, Reply, Sent, partial, receiving, records, running_shipper, running_sink, until
@@ -183,7 +183,7 @@ def test_the_own_stream_of_the_sidecar_is_made_only_when_it_has_something_to_say
         until(lambda: Stream(path).cursor().done)
         end(shipper)
     assert [one.name for one in (spool / "streams").iterdir()] == [path.name]
-    assert not Lock.held(spool / "ship.lock")
+    assert Lock.state(spool / "ship.lock") is LockState.FREE
 
 
 def test_once_delivers_what_is_there_and_ends(tmp_path: Path) -> None:

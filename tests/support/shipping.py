@@ -30,6 +30,9 @@ class Shipping:
             raise SpoolError("the spool has reached its limit")
         self.emitted.append((event, dict(attributes), body))
 
+    def settle(self) -> bool:
+        return not self.refuse
+
     def tell(self, message: str, *, once: str | None = None) -> None:
         if message not in self.told or once is None:
             self.told.append(message)
@@ -57,6 +60,7 @@ def shipping(
         Spool(root),
         Endpoint(url, protocol, headers, timeout=timeout),
         emit=found.emit,
+        settle=found.settle,
         suppress=nullcontext,
         tell=found.tell,
         retention=retention,

@@ -27,8 +27,11 @@ class LiveStream(MadeStream):
         resource: dict[str, Value] | None = None,
         now: int | None = None,
         known: tuple[str, ...] = (),
+        synced: bool = True,
     ) -> None:
+        """``synced``: each record is synced at once, so that it is there to be delivered."""
         self._spool = Spool(root)
+        self._synced = synced
         super().__init__(signer=signer, stream_id=stream_id, resource=resource, now=now, known=known)
 
     def _begin(self) -> None:
@@ -40,12 +43,15 @@ class LiveStream(MadeStream):
         """Chain and write one record; its hash."""
         digest = super().append(record, end=end)
         self.writer.append(*self.lines[-1])
+        if self._synced:
+            self.sync()
         return digest
 
     def sync(self) -> None:
         sync = self.writer.start_sync()
         if sync is not None:
-            self.writer.finish_sync(sync, done=self.writer.run_sync(sync))
+            self.writer.run_sync(sync)
+            self.writer.finish_sync(sync)
 
     def head(self) -> SignedHead:
         """Sync, then sign and write the head over all records so far."""
@@ -81,7 +87,7 @@ def make_stream(
     record; so without ``end`` what follows the last head is an open tail. Returns the stream's
     directory and the key that signed.
     """
-    stream = LiveStream(root, signer=signer, stream_id=stream_id, resource=resource)
+    stream = LiveStream(root, signer=signer, stream_id=stream_id, resource=resource, synced=False)
     for _ in range(records):
         stream.request()
         if stream.position.number % head_every == 0:

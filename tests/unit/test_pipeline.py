@@ -22,6 +22,7 @@ from jwt_audit import diagnostics
 from jwt_audit.context import Request
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
 from jwt_audit.evidence.signing import Signer
+from jwt_audit.spool import disk
 from jwt_audit.spool.writer import StreamWriter
 from opentelemetry.instrumentation.jwt_audit import wiring
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
@@ -254,7 +255,7 @@ def test_disk_waits_for_one_sync_that_all_share(tmp_path: Path, monkeypatch: pyt
     synced: list[int] = []
     returned: list[bool] = []
     all_written = threading.Event()
-    real = os.fdatasync
+    real = disk.datasync
 
     def held(fd: int) -> None:
         assert all_written.wait(60)
@@ -270,7 +271,7 @@ def test_disk_waits_for_one_sync_that_all_share(tmp_path: Path, monkeypatch: pyt
 
     with auditing(tmp_path, durability="disk") as made:
         made.pipeline.finish(request_of())
-        monkeypatch.setattr(os, "fdatasync", held)
+        monkeypatch.setattr(disk, "datasync", held)
         monkeypatch.setattr("opentelemetry.instrumentation.jwt_audit.pipeline.DISK_SECONDS", 120.0)
         threads = [threading.Thread(target=work) for _ in range(32)]
         threads.append(threading.Thread(target=lambda: asyncio.run(tasks())))
@@ -300,7 +301,7 @@ def test_disk_and_closed_give_no_response_for_a_sync_that_fails(
         with auditing(tmp_path / mode, durability="disk", fail_mode=mode) as audited:
             assert audited.pipeline.admit(request_of())
             with monkeypatch.context() as patched:
-                patched.setattr(os, "fdatasync", fails)
+                patched.setattr(disk, "datasync", fails)
                 began = time.monotonic()
                 assert audited.pipeline.finish(request_of()) == (mode == "open")
                 assert asyncio.run(audited.pipeline.finish_async(request_of())) == (mode == "open")
@@ -434,9 +435,9 @@ def test_wrong_settings_are_told_once_and_the_pipeline_is_there(
 
 def test_the_spools_limit_is_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is beyond it is refused, counted and told: never an unbounded directory."""
-    with auditing(tmp_path, spool_limit="8KiB") as audited:
-        for _ in range(40):
+    with auditing(tmp_path, spool_limit="1MiB") as audited:
+        for _ in range(1500):
             audited.pipeline.finish(request_of())
-        assert 0 < len(audited.requests()) < 40
-        assert sum(path.stat().st_size for path in audited.spool.glob("streams/*/*.seg")) < 12 * 1024
-        assert any("has reached its limit of 8192 bytes" in message for message in told(caplog))
+        assert 0 < len(audited.requests()) < 1500
+        assert sum(path.stat().st_size for path in audited.spool.glob("streams/*/*.seg")) < 2**20
+        assert any("has reached its limit of 1048576 bytes" in message for message in told(caplog))

@@ -363,7 +363,7 @@ def test_one_sync_serves_all_who_wait(tmp_path: Path) -> None:
 
 def test_the_reserve_serves_the_last_resort_alone(tmp_path: Path) -> None:
     """A request under way is recorded from the reserve; a new one is refused while that is used up."""
-    made = recorder(tmp_path, limit=2_000, strict=True)
+    made = recorder(tmp_path, limit=32_000, strict=True)
     made.append(record())
     while True:
         try:

@@ -13,14 +13,14 @@ import orjson
 
 from .. import assembly
 from ..anyvalue import wrap
-from ..attributes import Value
 from ..config import Config, load
 from ..diagnostics import tell
-from ..evidence.record import system_record
+from ..errors import SpoolError
 from ..recorder import Recorder
 from ..ship.backlog import End, end, passed, undelivered, waiting
 from ..ship.shipper import Shipper
-from ..ship.turn import holder
+from ..ship.turn import Holder, holder
+from ..spool.durable import LockState
 from ..spool.spool import Spool, Stream
 from ..values import PREFIX
 from .output import news
@@ -82,11 +82,16 @@ def ship(spool: Path, endpoint: str | None, protocol: str | None, once: bool) ->
     opened = Spool(config.spool)
     recorder = assembly.recorder(config, opened, resource=lambda: _RESOURCE, on_tick=lambda: shipper.wake())
 
-    def emit(event: str, attributes: Mapping[str, Value], body: str) -> None:
-        recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
-
     watch = Watch()
-    shipper = assembly.shipper(config, opened, emit=emit, suppress=nullcontext, observe=watch.observe, sidecar=True)
+    shipper = assembly.shipper(
+        config,
+        opened,
+        emit=recorder.state,
+        settle=recorder.settle,
+        suppress=nullcontext,
+        observe=watch.observe,
+        sidecar=True,
+    )
     # Waited for, not handled: a handler could interrupt this thread while it holds a lock it needs
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     job = _Job(opened, shipper, recorder, watch)
@@ -138,7 +143,9 @@ class _Job:
 
     def once(self) -> None:
         """Raises ClickException where not all that was there at the start was delivered."""
-        marks = {stream.id: (stream, stream.written(), end(stream)) for stream in self._spool.streams()}
+        marks = {
+            stream.id: (stream, stream.writer() is not LockState.FREE, end(stream)) for stream in self._spool.streams()
+        }
         refused = _lines(self._spool.root / "dead-letter")
         self._shipper.start()
         with watching(self._left, self._watch, whole=self._left()[0]):
@@ -170,33 +177,41 @@ class _Job:
             if self._shipper.trouble is not None:
                 return self._shipper.trouble
             if not self._shipper.shipping and time.monotonic() - self._started > _TURN_SECONDS:
-                other = holder(self._spool.root)
+                other = self._other()
                 if other is not None and other.role == "sidecar":
                     return f"{other.shown} is shipping this spool"
             idle = time.monotonic() - max(self._watch.last, self._started)
             if idle > _IDLE_SECONDS:
-                other = None if self._shipper.shipping else holder(self._spool.root)
+                other = None if self._shipper.shipping else self._other()
                 return f"{other.shown} keeps its turn" if other else "nothing went on for a minute"
             if _signalled():
                 return "it was told to stop"
 
     def _delivered(self, stream: Stream, alive: bool, mark: End) -> bool:
-        if not stream.path.exists():
-            return True  # delivered and removed by retention
-        cursor = self._shipper.cursor(stream)
-        return cursor.done or (alive and passed(cursor, mark)) or not undelivered(stream)
+        try:
+            cursor = self._shipper.cursor(stream)
+            return cursor.done or (alive and passed(cursor, mark)) or not undelivered(stream)
+        except SpoolError:
+            return stream.gone()  # delivered and removed by retention; else it cannot be told yet
 
     def _left(self) -> tuple[int, int]:
         """Bytes that wait, and in how many streams."""
-        found = [waiting(stream, stream.cursor()).bytes for stream in self._spool.streams() if stream.path.exists()]
+        found = [_waiting(stream) for stream in self._spool.streams()]
         return sum(found), sum(1 for size in found if size)
+
+    def _other(self) -> Holder | None:
+        """Who ships instead of this one, where that can be told."""
+        try:
+            return holder(self._spool.root)
+        except SpoolError:
+            return None
 
     def _tell_turn(self) -> None:
         """Say once whom this one waits for."""
         if self._told_turn or self._shipper.shipping:
             self._told_turn = True
         elif time.monotonic() - self._started > _TURN_SECONDS:
-            other = holder(self._spool.root)
+            other = self._other()
             if other is not None:
                 self._told_turn = True
                 tell(f"{other.shown} is shipping {self._spool.root}; this one goes on when that ends")
@@ -204,6 +219,15 @@ class _Job:
 
 def _signalled() -> bool:
     return signal.sigtimedwait(_SIGNALS, 0.2) is not None
+
+
+def _waiting(stream: Stream) -> int:
+    try:
+        return waiting(stream, stream.cursor()).bytes
+    except SpoolError:
+        if stream.gone():
+            return 0  # delivered and removed by retention
+        raise
 
 
 def _lines(path: Path) -> int:

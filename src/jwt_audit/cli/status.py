@@ -17,12 +17,15 @@ from ..config import load
 from ..errors import JWTAuditError
 from ..ship.backlog import undelivered, waiting
 from ..ship.turn import Holder, holder
+from ..spool import durable
+from ..spool.durable import LockState
 from ..spool.spool import Stream, streams
 from ..stream_ends import kept_locally, last_head, last_of_stream
 from ..values import PREFIX
 from .places import check_spool, others, spool_argument
 from .quantities import age_text, counted, duration, size_text
 
+_WRITERS = {LockState.HELD: "alive", LockState.FREE: "died", LockState.UNKNOWN: "unknown"}
 _FULL = 0.8
 """The share of the limit at which the app warns too."""
 _UNSIGNED_SECONDS = 60.0
@@ -35,7 +38,7 @@ class StreamStatus:
 
     stream_id: str
     writer: str
-    """``alive``, ``ended`` (it wrote its last record), or ``died``."""
+    """``alive``, ``ended`` (it wrote its last record), ``died``, or ``unknown``: it cannot be told whether it lives."""
     records: int
     signed_up_to: int
     delivered_up_to: int
@@ -63,14 +66,14 @@ class Problem:
 def look(stream: Stream, now: float) -> StreamStatus:
     """Reads a stream's cursor and the ends of its files; takes no lock. ``now`` in seconds."""
     cursor = stream.cursor()
-    alive = stream.written()
+    state = stream.writer()
     last = last_of_stream(stream)
     head = last_head(stream)
     signed = head.head.number if head is not None else 0
     backlog = waiting(stream, cursor)
     return StreamStatus(
         stream_id=stream.id,
-        writer="alive" if alive else "ended" if last.ended else "died",
+        writer="ended" if last.ended and state is not LockState.HELD else _WRITERS[state],
         records=last.number,
         signed_up_to=signed,
         delivered_up_to=min(cursor.number, last.number),
@@ -80,7 +83,7 @@ def look(stream: Stream, now: float) -> StreamStatus:
         backlog_age=max(0.0, now - backlog.since / 1e9) if backlog.since else 0.0,
         bytes=stream.size(),
         last_record=iso_8601(last.time // 1_000_000_000) if last.time else "",
-        unsigned_age=max(0.0, now - last.time / 1e9) if alive and last.number > signed else 0.0,
+        unsigned_age=max(0.0, now - last.time / 1e9) if state is LockState.HELD and last.number > signed else 0.0,
     )
 
 
@@ -122,9 +125,17 @@ def status(spool: Path, as_json: bool, show_all: bool, max_age: float) -> None:
         try:
             found.append(look(stream, time.time()))
         except (OSError, JWTAuditError) as error:
-            if stream.path.exists():  # else retention has removed it meanwhile
+            if not stream.gone():  # else retention has removed it meanwhile
                 problems.append(Problem("unreadable", f"the stream {stream.id} cannot be read ({error})"))
-    ships = holder(spool)
+    ships: Holder | None = None
+    counts = {"dead-letter": 0, "pruned": 0}
+    aside = 0
+    try:
+        ships = holder(spool)
+        aside = sum(durable.size(spool / name) or 0 for name in counts)
+        counts = {name: _count(spool / name) for name in counts}
+    except (OSError, JWTAuditError) as error:
+        problems.append(Problem("unreadable", f"not all of the spool can be read ({error})"))
     limit = (ships.limit if ships is not None else 0) or load()[0].spool_limit
     whole: dict[str, Any] = {
         "spool": str(spool),
@@ -135,10 +146,10 @@ def status(spool: Path, as_json: bool, show_all: bool, max_age: float) -> None:
         "backlog_records": sum(one.backlog_records for one in found),
         "backlog_bytes": sum(one.backlog_bytes for one in found),
         "backlog_age": max((one.backlog_age for one in found), default=0.0),
-        "bytes": sum(one.bytes for one in found),
+        "bytes": sum(one.bytes for one in found) + aside,
         "limit": limit,
-        "dead_letters": _count(spool / "dead-letter"),
-        "pruned_streams": _count(spool / "pruned"),
+        "dead_letters": counts["dead-letter"],
+        "pruned_streams": counts["pruned"],
     }
     problems += _problems(found, whole, max_age)
     whole["problems"] = [asdict(problem) for problem in problems]
@@ -173,6 +184,8 @@ def _problems(found: list[StreamStatus], whole: dict[str, Any], max_age: float) 
         other = "" if whole["local"] else f"; where there is no receiver, set {PREFIX}ENDPOINT=none"
         yield Problem("near_limit", f"{whole['bytes'] * 100 // whole['limit']} % of the limit is used{other}")
     for one in found:
+        if one.writer == "unknown":
+            yield Problem("unknown_writer", f"whether a process still writes {one.stream_id} cannot be told")
         if one.unsigned_age > _UNSIGNED_SECONDS:
             count = one.records - one.signed_up_to
             yield Problem("unsigned", f"the last {count} records of {one.stream_id} are unsigned: can its disk sync?")
@@ -236,8 +249,5 @@ def _show(
 
 
 def _count(path: Path) -> int:
-    try:
-        with path.open("rb") as file:
-            return sum(1 for _ in file)
-    except OSError:
-        return 0
+    """Lines of a file, 0 where there is none. Raises OSError."""
+    return durable.read(path).count(b"\n") if durable.exists(path) else 0

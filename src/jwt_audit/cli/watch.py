@@ -49,11 +49,12 @@ def watching(left: Callable[[], tuple[int, int]], watch: Watch, *, whole: int | 
     ended = threading.Event()
 
     def refresh() -> None:
+        size = streams = 0
         while True:
             try:
                 size, streams = left()
             except (OSError, JWTAuditError):
-                size = streams = 0  # a stream went while it was looked at
+                pass  # it cannot be told now: what was seen last is shown
             rest = f"{size_text(size)} wait in {counted(streams, 'stream')}" if size else "nothing waits"
             progress.update(
                 task,

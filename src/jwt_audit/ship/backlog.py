@@ -1,4 +1,7 @@
-"""What of a spool is not delivered, seen without the shipper and without its lock."""
+"""What of a spool is not delivered, seen without the shipper and without its lock.
+
+Where it cannot be told, SpoolError is raised: an error is never "nothing waits".
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import orjson
 
 from ..errors import RecordError, SpoolError
 from ..evidence import heads
+from ..spool import disk, durable
 from ..spool.segment import MAX_LINE, read
 from ..spool.spool import Cursor, Stream
 
@@ -31,18 +35,19 @@ class Waiting:
 
 
 def undelivered(stream: Stream) -> bool:
-    """Whether something of the stream is written that was not delivered."""
+    """Whether something of the stream is written that was not delivered. Raises SpoolError."""
     cursor = stream.cursor()
     if cursor.done:
         return False
     try:
         segments = stream.segments()
-        later = [path for path in segments if path.name > cursor.segment and path.stat().st_size]
-        here = [path for path in segments if path.name == cursor.segment and path.stat().st_size != cursor.offset]
-        headed = stream.heads.exists() and stream.heads.stat().st_size != cursor.heads
-    except (OSError, SpoolError):
-        return False  # removed by retention, so delivered
-    return bool(later or here or headed)
+    except SpoolError:
+        if stream.gone():
+            return False  # removed by retention, so delivered
+        raise
+    later = any(path.name > cursor.segment and _size(path) for path in segments)
+    here = any(path.name == cursor.segment and _size(path) != cursor.offset for path in segments)
+    return later or here or _size(stream.heads) != cursor.heads
 
 
 def end(stream: Stream) -> End:
@@ -87,15 +92,16 @@ def _recorded_at(path: Path, offset: int) -> int:
 
 def _signed_at(path: Path, offset: int) -> int:
     try:
-        with path.open("rb") as file:
+        with disk.reader(path) as file:
             file.seek(offset)
             return heads.parse_line(file.readline(MAX_LINE)).head.time
     except (OSError, RecordError):
-        return 0
+        return 0  # which is: unknown
 
 
 def _size(path: Path) -> int:
+    """Bytes; 0 where there is no such file. Raises SpoolError where that cannot be told."""
     try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+        return durable.size(path) or 0
+    except OSError as error:
+        raise SpoolError(f"cannot read {path} ({error.strerror})") from error

@@ -1,7 +1,7 @@
 """What the receiver refused for good, and what of a stream was no record: kept, and told in a stream.
 
-Order: the line in ``dead-letter`` is synced, then ``audit.record.undelivered`` is written, then the
-caller moves the cursor. A crash in between repeats the former, and loses nothing.
+Order: the line in ``dead-letter`` is synced, then ``audit.record.undelivered`` is written and signed,
+then the caller moves the cursor. A crash in between repeats the former, and loses nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from ..spool import durable
 from .batch import Broken, Item
 
 Emit = Callable[[str, Mapping[str, Value], str], None]
-"""Writes a system record into this process's own stream: event name, attributes, body."""
+"""Writes a statement into this process's own stream: event name, attributes, body. Raises JWTAuditError."""
+Settle = Callable[[], bool]
+"""Syncs and signs that stream; whether that was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,10 @@ class Parked:
 class DeadLetter:
     """The file ``dead-letter`` of a spool: one JSON object a line, nothing is ever removed from it."""
 
-    def __init__(self, root: Path, emit: Emit, now: Callable[[], float]) -> None:
+    def __init__(self, root: Path, emit: Emit, settle: Settle, now: Callable[[], float]) -> None:
         self.path = root / "dead-letter"
         self._emit = emit
+        self._settle = settle
         self._now = now
         self._kept: Parked | None = None
 
@@ -42,6 +45,7 @@ class DeadLetter:
         """Keep these and say so, taking from the list what is done. Raises OSError or JWTAuditError; then
         call again with the same list.
         """
+        stated = False
         while parked:
             one = parked[0]
             if self._kept is not one:
@@ -50,7 +54,10 @@ class DeadLetter:
             # A receiver that refuses everything would else have it go on for ever
             if not (isinstance(one.what, Item) and one.what.event == attr.EVENT_UNDELIVERED):
                 self._emit(attr.EVENT_UNDELIVERED, _statement(stream_id, one), _body(one))
+                stated = True
             del parked[0]
+        if stated:
+            self._settle()  # where no signature is to be had, delivery goes on all the same
 
     def _line(self, stream_id: str, one: Parked) -> bytes:
         what = one.what

@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable
 
 from ..errors import JWTAuditError
+from ..spool import durable
+from ..spool.durable import LockState
 from ..spool.spool import Cursor, Spool, Stream
-from .deadletter import Emit
+from .deadletter import Emit, Settle
 from .prune import Pruner
 from .turn import Turn
 
@@ -31,18 +33,21 @@ class Keeper:
         spool: Spool,
         *,
         emit: Emit,
+        settle: Settle,
         tell: Callable[..., None],
         retention: float,
         limit: int,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``emit`` and ``tell`` are as `Shipper` has them; ``retention`` is seconds since a segment's last write,
-        ``limit`` bytes of the spool.
+        """``emit``, ``settle`` and ``tell`` are as `Shipper` has them; ``retention`` is seconds since a segment's
+        last write, ``limit`` bytes of the spool.
         """
         self._spool = spool
         self._tell = tell
         self._turn = Turn(spool, sidecar=False, limit=limit)
-        self._pruner = Pruner(spool, emit, cursor=removable, retention=retention, limit=limit, now=now, kind="local")
+        self._pruner = Pruner(
+            spool, emit, settle, cursor=removable, retention=retention, limit=limit, now=now, kind="local"
+        )
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -92,8 +97,8 @@ def removable(stream: Stream) -> Cursor:
     """How far retention may go in a stream that is not to be delivered: not into its last segment while that may
     still be written. Of one that is over, the whole goes with its last segment. Raises SpoolError.
     """
-    over = not stream.written()  # asked before listing: what a writer left is then all there is
+    over = stream.writer() is LockState.FREE  # asked before listing: what a writer left is then all there is
     segments = stream.segments()
-    if over and len(segments) < 2:
+    if over and sum(1 for path in segments if durable.size(path)) < 2:
         return Cursor(done=True)
     return Cursor(segment=segments[-1].name if segments else "")

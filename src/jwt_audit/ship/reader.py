@@ -1,13 +1,15 @@
 """Reads one stream from where it was delivered to, in batches that are ready to send.
 
-Invariants: records in the order of the file, then the heads that cover them, never a head before its
-records; nothing is skipped in silence: a whole line that is no record is handed over as broken, a
-torn tail is counted. A batch's cursor is where the stream stands once all of the batch is delivered.
+Invariants: nothing that a power loss could still take is handed over, so the receiver never knows more
+than the disk: of a living writer's stream what it says to be synced, of a dead one's what this has
+synced itself. Records in the order of the file, then the heads that cover them, never a head before
+its records; nothing is skipped in silence: a whole line that is no record is handed over as broken, a
+torn tail is counted. A batch's cursor is where the stream stands once all of the batch is delivered,
+and its number never goes back.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import BinaryIO
@@ -18,8 +20,10 @@ from .. import attributes as attr
 from ..errors import RecordError, SpoolError
 from ..evidence import heads
 from ..evidence.chain import record_hash
-from ..spool.segment import Line, lines, segment_index, segment_name
+from ..spool import disk, durable
+from ..spool.segment import Line, lines, segment_index
 from ..spool.spool import Cursor, Stream
+from ..spool.writer import Extent
 from ..stream_ends import first_line
 from .batch import Batch, Broken, Item
 from .encode import Encoder, head_form, record_form, stream_resource
@@ -35,74 +39,103 @@ class StreamReader:
         self._encoder = encoder
         self._carry = carry
         self._resource: bytes | None = None
-        self._earlier: tuple[str, frozenset[str]] = ("", frozenset())
+        self._secured = False
+        self._repeated = ""
+        self._earlier: set[str] = set()
+        self._unread: list[Path] = []
 
     @property
     def resource(self) -> bytes:
-        """The encoded resource that the stream's first record names; an empty one where it cannot be read."""
+        """The encoded resource that the stream's first record names; an empty one where there is none.
+
+        Raises SpoolError where that cannot be told.
+        """
         if self._resource is None:
+            line = first_line(self.stream)
             try:
-                form = orjson.loads(first_line(self.stream).payload)
-                self._resource = self._encoder.resource(stream_resource(form))
-            except (RecordError, SpoolError, ValueError):
-                self._resource = self._encoder.resource({})
+                form = {} if line is None else stream_resource(orjson.loads(line.payload))
+            except (RecordError, ValueError):
+                form = {}
+            self._resource = self._encoder.resource(form)
         return self._resource
 
     def quiet(self) -> bool:
-        """Whether nothing was written since the cursor's place. Three file status calls, no more."""
-        cursor, path = self.cursor, self.stream.path
-        return (
-            bool(cursor.segment)
-            and _size(path / cursor.segment) == cursor.offset
-            and _size(self.stream.heads) == cursor.heads
-            and not (path / segment_name(segment_index(cursor.segment) + 1)).exists()
-        )
+        """Whether the living writer has synced nothing since the cursor's place. Raises SpoolError."""
+        extent, cursor = self.stream.synced(), self.cursor
+        place = segment_index(cursor.segment), cursor.offset
+        return (extent.segment, extent.offset) <= place and extent.heads <= cursor.heads
 
     def moved(self, cursor: Cursor) -> None:
         """Set the place from which is read next, in memory and then on disk. Raises OSError where the disk fails."""
         self.cursor = cursor
-        try:
-            self.stream.move_cursor(cursor)
-        except SpoolError as error:
-            raise OSError(str(error)) from error
+        self.stream.move_cursor(cursor)
 
     def batch(self, *, alive: bool) -> Batch:
-        """What follows the cursor. ``alive`` is whether the writer lived before this call. Raises SpoolError."""
+        """What follows the cursor. ``alive``: the writer may have lived before this call. Raises SpoolError."""
         batch = Batch(self.cursor)
-        segments = [path for path in self.stream.segments() if path.name >= batch.segment]
+        end = self.stream.synced() if alive else self._secure()
         exhausted = True
-        for path in segments:
+        for path in self.stream.segments():
+            index = segment_index(path.name)
+            if path.name < batch.segment:
+                continue
+            if index > end.segment:
+                break
             if path.name != batch.segment:
                 batch.segment, batch.offset = path.name, 0
-            exhausted = self._read_segment(path, batch, growing=alive and path is segments[-1])
+            exhausted = self._read_segment(path, batch, end.offset if index == end.segment else None)
             if not exhausted:
                 break
         finished = exhausted and not alive
-        batch.exhausted = self._read_heads(batch, finished=finished) and exhausted
+        batch.exhausted = self._read_heads(batch, end.heads, finished=finished) and exhausted
         batch.finished = batch.exhausted and finished
         return batch
 
-    def _read_segment(self, path: Path, batch: Batch, *, growing: bool) -> bool:
-        """Read on in one segment; True when it has no more, as far as can be known while it is growing."""
+    def _secure(self) -> Extent:
+        """Sync what the dead writer did not come to sync; where the stream ends. Raises SpoolError."""
+        stream = self.stream
+        segments = stream.segments()
         try:
-            with path.open("rb", buffering=256 * 1024) as file:
+            last = segment_index(segments[-1].name) if segments else 0
+            whole = Extent(last, (durable.size(segments[-1]) or 0) if segments else 0, durable.size(stream.heads) or 0)
+            if not self._secured:
+                lock = stream.path / "lock"
+                said = (Extent.parse(durable.read(lock)) if durable.exists(lock) else None) or Extent()
+                for path in segments:
+                    if (segment_index(path.name), durable.size(path) or 0) > (said.segment, said.offset):
+                        durable.secure(path)
+                if whole.heads > said.heads:
+                    durable.secure(stream.heads)
+                if whole != said:
+                    for directory in (stream.path, stream.path.parent, stream.path.parent.parent):
+                        durable.sync_directory(directory)
+                self._secured = True
+        except OSError as error:
+            raise SpoolError(f"cannot sync {stream.path} ({error.strerror})") from error
+        return whole
+
+    def _read_segment(self, path: Path, batch: Batch, limit: int | None) -> bool:
+        """Read on in one segment, up to ``limit`` bytes or else to its end; True when it has no more."""
+        try:
+            with disk.reader(path, 256 * 1024) as file:
                 while True:
                     for line in lines(file, batch.offset):
+                        if limit is not None and line.end > limit:
+                            return True
                         if batch.full or not self._take(path, line, batch):
                             return False
                     rest, raw = _rest(file, batch.offset)
+                    if limit is not None and batch.offset + len(raw) > limit:
+                        return True
                     if not raw.endswith(b"\n"):
                         break
-                    if next(lines(io.BytesIO(raw)), None) is not None:
-                        continue  # its writer has completed the line between the two readings
-                    if batch.full or not _same_again(path, batch.offset, raw):
+                    if batch.full:
                         return False
                     batch.pass_broken(raw, "", "a line of the spool has lost its form")
         except OSError as error:
             raise SpoolError(f"cannot read {path} ({error.strerror})") from error
-        if rest and not growing:  # torn by a crash or a full disk: no record of it was acknowledged
-            batch.offset += rest
-            batch.torn += rest
+        batch.offset += rest  # torn by a crash or a full disk: no record of it was acknowledged
+        batch.torn += rest
         return True
 
     def _take(self, path: Path, line: Line, batch: Batch) -> bool:
@@ -113,39 +146,44 @@ class StreamReader:
             form = record_form(line.payload, line.digest, carry=self._carry)
             event = form["event_name"]
             number = int(form["attributes"][attr.NUMBER]["intValue"])
-            if number <= batch.number and line.digest in self._digests_before(path):
-                batch.offset = line.end  # it was sent from the segment before
+            if number <= batch.number and self._stands_before(path, line.digest):
+                batch.offset = line.end
                 return True
             record_id = form["attributes"][attr.RECORD_ID]["stringValue"]
             fragment = self._encoder.record(form)
             if not batch.add(Item(fragment, number, line.digest, event, record_id, line.payload)):
                 return False
         except (RecordError, KeyError, TypeError, ValueError) as error:
-            if not _same_again(path, line.start, line.raw):
-                return False  # it was read while it was being cut back
             reason = str(error) if isinstance(error, RecordError) else "a line of the spool is no record"
             batch.pass_broken(line.raw, line.digest, reason)
             return True
-        batch.offset, batch.number, batch.hash = line.end, number, line.digest
-        batch.ended = event == attr.EVENT_STREAM_END
+        batch.offset = line.end
+        if number > batch.number:  # else it is a second one of that number, and does not take its place
+            batch.number, batch.hash = number, line.digest
+            batch.ended = event == attr.EVENT_STREAM_END
         return True
 
-    def _digests_before(self, path: Path) -> frozenset[str]:
-        """The hashes in the two segments before ``path``: what a segment that follows a failed sync may repeat."""
-        if self._earlier[0] != path.name:
-            known: set[str] = set()
-            for earlier in [other for other in self.stream.segments() if other.name < path.name][-2:]:
-                with earlier.open("rb") as file:
-                    known.update(line.digest for line in lines(file))
-            self._earlier = (path.name, frozenset(known))
-        return self._earlier[1]
+    def _stands_before(self, path: Path, digest: str) -> bool:
+        """Whether an earlier segment has the same record. A writer of before wrote records again after a failed sync,
+        more than once where that went on; so as many segments are looked at as it takes to find it.
+        """
+        if self._repeated != path.name:
+            self._repeated, self._earlier = path.name, set()
+            self._unread = [other for other in self.stream.segments() if other.name < path.name]
+        while digest not in self._earlier and self._unread:
+            with disk.reader(self._unread[-1], 256 * 1024) as file:
+                self._earlier.update(line.digest for line in lines(file))
+            self._unread.pop()
+        return digest in self._earlier
 
-    def _read_heads(self, batch: Batch, *, finished: bool) -> bool:
+    def _read_heads(self, batch: Batch, limit: int, *, finished: bool) -> bool:
         """Take the heads that cover what is read, all of them when ``finished``; True when none is left."""
         try:
-            with self.stream.heads.open("rb") as file:
+            with disk.reader(self.stream.heads) as file:
                 file.seek(batch.heads)
                 for raw in file:
+                    if batch.heads + len(raw) > limit:
+                        return True
                     if not raw.endswith(b"\n"):
                         if finished:  # torn by a crash: what it would have proved is in the open tail
                             batch.heads += len(raw)
@@ -168,8 +206,6 @@ class StreamReader:
             form = head_form(signed)
             fragment = self._encoder.record(form)
         except RecordError as error:
-            if not _same_again(self.stream.heads, batch.heads, raw):
-                return False
             batch.broken.append(Broken(batch.number, "", raw, f"a line of the heads is unusable: {error}"))
             return True
         head = signed.head
@@ -185,17 +221,3 @@ def _rest(file: BinaryIO, offset: int) -> tuple[int, bytes]:
     file.seek(offset)
     raw = file.readline()
     return file.seek(0, os.SEEK_END) - offset, raw
-
-
-def _same_again(path: Path, offset: int, raw: bytes) -> bool:
-    """Whether the file still has ``raw`` there: a reader may meet a writer that cuts back a partial line."""
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(len(raw)) == raw
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

@@ -17,11 +17,13 @@ from typing import Any
 from .. import attributes as attr
 from ..attributes import Value
 from ..errors import JWTAuditError, SpoolError
+from ..spool import disk
+from ..spool.durable import LockState
 from ..spool.spool import Cursor, Spool, Stream
 from ..stream_ends import last_head
 from .backlog import undelivered
 from .batch import Batch
-from .deadletter import DeadLetter, Emit, Parked
+from .deadletter import DeadLetter, Emit, Parked, Settle
 from .deliver import Attempt, Courier, Stopping
 from .encode import JsonEncoder, ProtobufEncoder
 from .http import Endpoint, Poster
@@ -45,6 +47,7 @@ class Shipper:
         endpoint: Endpoint,
         *,
         emit: Emit,
+        settle: Settle,
         suppress: Callable[[], AbstractContextManager[Any]],
         tell: Callable[..., None],
         retention: float,
@@ -55,29 +58,34 @@ class Shipper:
         observe: Callable[[Attempt], None] = lambda _: None,
         sidecar: bool = False,
     ) -> None:
-        """``emit`` writes a system record into this process's own stream; ``suppress`` is entered around
-        what the app's instrumentation must not see; ``tell`` warns the operator; ``retention`` and
-        ``poll`` are seconds, ``limit`` the spool's size in bytes; ``observe`` is told of each request.
-        A ``sidecar`` goes before the threads of the app's processes.
+        """``emit`` writes a statement into this process's own stream, ``settle`` syncs and signs that and
+        says whether it was done; ``suppress`` is entered around what the app's instrumentation must not
+        see; ``tell`` warns the operator; ``retention`` and ``poll`` are seconds, ``limit`` the spool's
+        size in bytes; ``observe`` is told of each request. A ``sidecar`` goes before the threads of the
+        app's processes.
         """
         self._spool = spool
         self._emit = emit
+        self._settle = settle
         self._suppress = suppress
         self._tell = tell
         self._carry = export_canonical
         self._poll = poll
         self._encoder = JsonEncoder() if endpoint.protocol == "http/json" else ProtobufEncoder()
         self._poster = Poster(endpoint, self._encoder.content_type)
-        self._dead_letter = DeadLetter(spool.root, emit, now)
+        self._dead_letter = DeadLetter(spool.root, emit, settle, now)
         self._turn = Turn(spool, sidecar=sidecar, limit=limit)
         wanted = self._turn.wanted
         self._courier = Courier(endpoint, self._encoder, self._poster, self._dead_letter.path, tell, observe, wanted)
-        self._pruner = Pruner(spool, emit, retention=retention, limit=limit, now=now)
+        self._pruner = Pruner(spool, emit, settle, cursor=self.cursor, retention=retention, limit=limit, now=now)
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
         self._readers: dict[str, StreamReader] = {}
         self._pending: dict[str, tuple[Batch, list[Parked]]] = {}
         self._done: set[str] = set()
+        self._unwritten: dict[str, StreamReader] = {}
+        self._stated: list[StreamReader] = []
+        """Delivered whole and told of; done with once that is signed."""
         self._listed: list[Stream] = []
         self._listing = (0, 0.0)
 
@@ -116,7 +124,7 @@ class Shipper:
         return self._courier.trouble
 
     def cursor(self, stream: Stream) -> Cursor:
-        """How far a stream was delivered: ahead of what is on disk where that takes no cursor."""
+        """How far a stream was delivered: ahead of what is on disk where that takes no cursor. Raises SpoolError."""
         reader = self._readers.get(stream.id)
         if reader is not None:
             return reader.cursor
@@ -160,6 +168,8 @@ class Shipper:
         """Another one ships and moves the cursors: nothing that was read of them counts any more."""
         self._readers.clear()
         self._pending.clear()
+        self._stated.clear()
+        self._unwritten.clear()
         self._done.clear()
         self._listing = (0, 0.0)
         self._pruner.forget()
@@ -170,27 +180,27 @@ class Shipper:
         while True:
             self._work.clear()
             stopping = self._courier.stopping  # asked before: then this round sees all that is to be delivered
-            more = False
             try:
-                more = self._round()
-                if self._pruner.due() and not self._courier.stopping:
-                    self._pruner.run(self._streams())
+                more = self.once()
             except Stopping:
                 return
             except Exception as error:
+                more = False
                 self._report(error)
             if (stopping and not more) or self._turn.wanted():
                 return
             if not more:
                 self._work.wait(self._poll)
 
-    def _round(self) -> bool:
-        """A batch of each stream that has one; whether there is more to be sent at once.
+    def once(self) -> bool:
+        """A batch of each stream that has one, and retention where it is due; whether there is more to send at once.
 
-        What is written during the round is no reason: it waits for the next tick or poll. Else small requests
-        follow each other while an app is busy, and cost it more than all else of delivery.
+        For the holder of the turn. What is written during the round is no reason: it waits for the next
+        tick or poll. Else small requests follow each other while an app is busy, and cost it more than
+        all else of delivery. Raises `Stopping`, and what the listing of the spool or retention raises.
         """
         more = False
+        self._move_again()
         for stream in self._streams():
             if stream.id in self._done:
                 continue
@@ -199,10 +209,14 @@ class Shipper:
             except Stopping:
                 raise
             except Exception as error:  # one stream that fails holds up no other
-                if stream.path.exists():
-                    self._report(error)
-                else:
+                if stream.gone():
                     self._readers.pop(stream.id, None)
+                else:
+                    self._report(error)
+                    self._pruner.hurry()  # it may lack the room for a statement
+        self._close_stated()
+        if self._pruner.due() and not self._courier.stopping:
+            self._pruner.run(self._streams())
         return more
 
     def _report(self, error: Exception) -> None:
@@ -228,9 +242,18 @@ class Shipper:
         if reader.cursor.done:
             self._forget(stream)
             return False
+        if reader in self._stated:
+            return False
         pending = self._pending.get(stream.id)
         if pending is None:
-            alive = stream.written()  # asked before reading: what a dead writer left is then all there is
+            state = stream.writer()  # asked before reading: what a dead writer left is then all there is
+            if state is LockState.UNKNOWN:
+                self._tell(
+                    f"whether a process still writes {stream.path} cannot be told now; what it says to be synced is "
+                    "delivered, the rest waits",
+                    once=f"unknown {stream.id}",
+                )
+            alive = state is not LockState.FREE
             if alive and reader.quiet():
                 return False
             batch = reader.batch(alive=alive)
@@ -256,39 +279,60 @@ class Shipper:
         try:
             reader.moved(cursor)
         except OSError as error:
-            if not reader.stream.path.exists():
-                return  # a stream that held nothing was taken back
-            self._tell(
-                f"{reader.stream.path / 'cursor'} cannot be written ({error.strerror or error}); delivery goes on, "
-                "after a restart records may be sent twice",
-                once="cursor",
-            )
+            self._unmoved(reader, error)
+
+    def _move_again(self) -> None:
+        """Write the cursors that the disk has not taken before."""
+        waiting, self._unwritten = self._unwritten, {}
+        for reader in waiting.values():
+            self._move(reader, reader.cursor)
+
+    def _unmoved(self, reader: StreamReader, error: OSError) -> None:
+        stream = reader.stream
+        if stream.gone():
+            return  # one that held nothing was taken back
+        self._unwritten[stream.id] = reader
+        self._tell(
+            f"{stream.path / 'cursor'} cannot be written ({error.strerror or error}); delivery goes on, "
+            "after a restart records may be sent twice",
+            once="cursor",
+        )
 
     def _finish(self, reader: StreamReader) -> None:
         """A dead stream is delivered whole. One without an end record is told of in this process's own stream.
 
-        Then the cursor says so; a crash in between leads to a second statement, never to none.
+        Then, once that is signed, the cursor says so; a crash in between leads to a second statement, never to none.
         """
         cursor = reader.cursor
         head = last_head(reader.stream)
-        if not cursor.ended and (cursor.number or head is not None):
-            number = head.head.number if head is not None else 0
-            found: dict[str, Value] = {
-                attr.RECOVERED_STREAM: reader.stream.id,
-                attr.RECOVERED_NUMBER: cursor.number,
-                attr.RECOVERED_HASH: cursor.hash,
-                attr.RECOVERED_HEAD: number,
-            }
-            body = f"a stream without an end was recovered up to record {cursor.number}, its last head is at {number}"
-            if cursor.torn:
-                body += f"; {cursor.torn} torn bytes were left aside"
-            self._emit(attr.EVENT_STREAM_RECOVERED, found, body)
-        self._move(reader, cursor.finished())
+        if cursor.ended or not (cursor.number or head is not None):
+            self._done_with(reader)
+            return
+        number = head.head.number if head is not None else 0
+        found: dict[str, Value] = {
+            attr.RECOVERED_STREAM: reader.stream.id,
+            attr.RECOVERED_NUMBER: cursor.number,
+            attr.RECOVERED_HASH: cursor.hash,
+            attr.RECOVERED_HEAD: number,
+        }
+        body = f"a stream without an end was recovered up to record {cursor.number}, its last head is at {number}"
+        if cursor.torn:
+            body += f"; {cursor.torn} torn bytes were left aside"
+        self._emit(attr.EVENT_STREAM_RECOVERED, found, body)
+        self._stated.append(reader)
+
+    def _close_stated(self) -> None:
+        if self._stated and self._settle():
+            while self._stated:
+                self._done_with(self._stated.pop())
+
+    def _done_with(self, reader: StreamReader) -> None:
+        self._move(reader, reader.cursor.finished())
         self._forget(reader.stream)
 
     def _streams(self) -> list[Stream]:
         """The streams of the spool. Listed again only when one has come or gone: there may be very many."""
-        modified = (self._spool.root / "streams").stat().st_mtime_ns
+        modified = disk.stat(self._spool.root / "streams").st_mtime_ns
         # A directory's time is coarse: within it another stream may have come after the listing
         if self._listing[0] != modified or self._listing[1] < modified / 1e9 + _LISTING_SECONDS:
             self._listing = (modified, time.time())

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import orjson
 
-from ..spool.durable import Lock
+from ..errors import SpoolError
+from ..spool import durable
+from ..spool.durable import Lock, LockState
 from ..spool.spool import Spool
 
 
@@ -42,12 +44,15 @@ class Holder:
 
 
 def holder(root: Path) -> Holder | None:
-    """Who ships the spool ``root`` now, or None. Takes and changes nothing."""
+    """Who ships the spool ``root`` now, or None. Takes and changes nothing. Raises SpoolError."""
     path = root / "ship.lock"
-    if not Lock.held(path):
+    state = Lock.state(path)
+    if state is LockState.UNKNOWN:
+        raise SpoolError(f"cannot tell whether {path} is held")
+    if state is LockState.FREE:
         return None
     try:
-        return Holder(**orjson.loads(path.read_bytes()))
+        return Holder(**orjson.loads(durable.read(path)))
     except (OSError, TypeError, ValueError):
         return Holder()  # it took the lock a moment ago, or its disk is full
 
@@ -71,7 +76,7 @@ class Turn:
         """Try once; True when it is this process's turn. Raises OSError."""
         if self._sidecar and self._first is None:
             self._first = self._spool.take_sidecar_lock()
-        if (self._first is not None) if self._sidecar else not self._spool.has_sidecar():
+        if (self._first is not None) if self._sidecar else self._spool.sidecar() is LockState.FREE:
             self._lock = self._spool.take_ship_lock()
         if self._lock is None:
             return False
@@ -84,10 +89,13 @@ class Turn:
         return True
 
     def wanted(self) -> bool:
-        """Whether this process is to give its turn back: to a sidecar that waits, or since its lock was removed."""
+        """Whether this process is to give its turn back: to a sidecar that waits, or since its lock was removed.
+
+        Where that cannot be told it keeps it.
+        """
         if any(lock is not None and not lock.named() for lock in (self._lock, self._first)):
             return True
-        return not self._sidecar and self._spool.has_sidecar()
+        return not self._sidecar and self._spool.sidecar() is LockState.HELD
 
     def give_back(self) -> None:
         """Let another ship, until the next `take`. A sidecar stays before the apps."""

@@ -19,6 +19,7 @@ import orjson
 from .. import attributes as attr
 from ..errors import SpoolError
 from ..evidence.visible import plain
+from ..spool.durable import LockState
 from ..spool.spool import Stream, streams
 from ..stream_ends import first_line, last_record
 from .backwards import end_of_lines, lines_backwards
@@ -40,7 +41,8 @@ class _GrowingStream:
     def service(self) -> str:
         """The name of the service that writes it, as its first record says; empty where that cannot be read."""
         try:
-            form = orjson.loads(first_line(self.stream).payload)
+            line = first_line(self.stream)
+            form = {} if line is None else orjson.loads(line.payload)
             resource = orjson.loads(form["attributes"][attr.STREAM_RESOURCE]["stringValue"])
             return str(plain(resource["service.name"]))
         except (SpoolError, ValueError, TypeError, KeyError, AttributeError):
@@ -51,21 +53,24 @@ class _GrowingStream:
         if self._segment:
             return 0
         try:
-            return int(orjson.loads(first_line(self.stream).payload)["observed_timestamp"])
+            line = first_line(self.stream)
+            return 0 if line is None else int(orjson.loads(line.payload)["observed_timestamp"])
         except (SpoolError, ValueError, TypeError, KeyError):
             return 0
 
     def read(self) -> Iterator[Seen]:
-        alive = self.stream.written()  # asked before reading: what a dead writer left is then all there is
+        # Asked before reading: what a dead writer left is then all there is
+        alive = self.stream.writer() is not LockState.FREE
         try:
             segments = [path for path in self.stream.segments() if path.name >= self._segment]
-        except SpoolError:
-            segments, alive = [], False  # removed by retention
+        except SpoolError as error:
+            segments, alive = [], not self.stream.gone()
+            self.failure = str(error) if alive else ""
         for path in segments:
             if path.name != self._segment:
                 self._segment, self._lines = path.name, NewLines()
-                if path is not segments[-1] and last_record(path).time < self._since:
-                    continue  # within a stream the time of observation never goes back
+                if path is not segments[-1] and self._before(path):
+                    continue
             try:
                 with path.open("rb") as file:
                     yield from self._records(self._lines.read(file))
@@ -90,6 +95,13 @@ class _GrowingStream:
                 except OSError as error:
                     self.failure = f"cannot read {path} ({error.strerror})"
         return 0
+
+    def _before(self, path: Path) -> bool:
+        """Whether all of a segment need not be shown: within a stream the time of observation never goes back."""
+        try:
+            return last_record(path).time < self._since
+        except SpoolError:
+            return False
 
     def latest(self) -> Iterator[Seen]:
         """After `go_to_end`: what was there then, the last first."""

@@ -18,7 +18,7 @@ from .exports import Advance
 
 _BUFFER = 2**20
 _LARGEST = 2 * SEGMENT_BYTES
-_OWN_FILES = re.compile(r"heads|lock|cursor|start|reserve|\.(?:cursor|start)\.[0-9a-f]{12}")
+_OWN_FILES = re.compile(r"heads|lock|cursor|start|reserve|\.(?:cursor|start)\.[0-9a-f]{12}|\.(?:heads|\d{8}\.seg)\.new")
 """What stands in a stream's directory beside its segments; a crash may leave a temporary file of two of them."""
 
 

@@ -7,31 +7,34 @@
     SPOOL/dead-letter           what the receiver refused for good, one JSON object a line
     SPOOL/streams/ID/*.seg      segments, counted from 1
     SPOOL/streams/ID/heads      signed heads, a line each
-    SPOOL/streams/ID/lock       held by the writer as long as it lives
+    SPOOL/streams/ID/lock       held by the writer as long as it lives, which says in it how far it has synced
     SPOOL/streams/ID/cursor     how far the stream was delivered
-    SPOOL/streams/ID/start      the first record's line, once retention has removed its segment
-    SPOOL/streams/ID/reserve    disk space kept back, with FAIL_MODE=closed
+    SPOOL/streams/ID/start      the first record's line, once there is a second segment: retention removes the first
+    SPOOL/streams/ID/reserve    disk space kept back, for what must be written when the disk is full
 
 This package knows bytes only: what a line says is for others. Directories are 0700, files 0600.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
 from ..errors import SpoolError
-from . import durable
+from . import disk, durable
+from .durable import LockState
 from .place import check_owner
 from .segment import SUFFIX, segment_index
-from .writer import StreamWriter
+from .writer import Extent, StreamWriter
 
 STREAM_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._\-]{0,127}")
+_READINGS = 4
+"""So often a reader tries that may have met the writer at the same line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +65,67 @@ class Stream:
         self.id = path.name
 
     def segments(self) -> list[Path]:
-        """The segments in the order in which they were written."""
+        """The segments in the order in which they were written. Raises SpoolError, also where the stream is gone."""
         try:
-            return sorted(path for path in self.path.iterdir() if segment_index(path.name))
+            return sorted(self.path / name for name in disk.listdir(self.path) if segment_index(name))
         except OSError as error:
             raise SpoolError(f"cannot read {self.path} ({error.strerror})") from error
 
     @property
     def heads(self) -> Path:
-        """The file of signed heads; there is none while the stream is being born."""
+        """The file of signed heads."""
         return self.path / "heads"
+
+    def gone(self) -> bool:
+        """Whether it is certainly not there any more, as when retention has removed it."""
+        try:
+            return not durable.exists(self.path)
+        except OSError:
+            return False
 
     def size(self) -> int:
         """Bytes of its segments and heads. Raises OSError."""
-        with os.scandir(self.path) as entries:
-            kept = (entry for entry in entries if entry.name.endswith(SUFFIX) or entry.name == "heads")
-            return sum(entry.stat().st_size for entry in kept)
+        kept = [name for name in disk.listdir(self.path) if name.endswith(SUFFIX) or name == "heads"]
+        return sum(disk.stat(self.path / name).st_size for name in kept)
 
-    def written(self) -> bool:
-        """Whether its writer lives. Asks by the lock, which the kernel frees at any kind of death."""
-        return durable.Lock.held(self.path / "lock")
+    def writer(self) -> LockState:
+        """Whether its writer lives (``HELD``). Asks by the lock, which the kernel frees at any kind of death.
+
+        A stream whose lock's file was removed may have a writer all the same: ``UNKNOWN``. But a power loss
+        may take all names out of a new stream's directory, the lock's too, and there nothing is to be lost.
+        """
+        state = durable.Lock.state(self.path / "lock", absent=LockState.UNKNOWN)
+        if state is LockState.UNKNOWN:
+            try:
+                return state if disk.listdir(self.path) else LockState.FREE
+            except OSError:
+                pass
+        return state
+
+    def synced(self) -> Extent:
+        """How far it survives a power loss, by its living writer's word. Raises SpoolError."""
+        try:
+            for _ in range(_READINGS):
+                line = durable.read(self.path / "lock")
+                found = Extent.parse(line)
+                if found is not None:
+                    return found
+        except OSError as error:
+            raise SpoolError(f"cannot read {self.path / 'lock'} ({error.strerror})") from error
+        raise SpoolError(f"{self.path / 'lock'} does not say how far the stream is synced")
 
     def cursor(self) -> Cursor:
-        """How far it was delivered; from the start where that cannot be read (then it is sent again)."""
+        """How far it was delivered; from the start where there is no cursor or it says nothing (then it is sent again).
+
+        Raises SpoolError where that cannot be told.
+        """
         try:
-            return Cursor(**orjson.loads((self.path / "cursor").read_bytes()))
-        except (OSError, TypeError, ValueError):
+            return Cursor(**orjson.loads(durable.read(self.path / "cursor")))
+        except FileNotFoundError:
+            return Cursor()
+        except OSError as error:
+            raise SpoolError(f"cannot read {self.path / 'cursor'} ({error.strerror})") from error
+        except (TypeError, ValueError):
             return Cursor()
 
     def move_cursor(self, cursor: Cursor) -> None:
@@ -107,12 +145,21 @@ class Spool:
     def make(self, *, root: bool = True) -> None:
         """Make the directories that are missing; without ``root``, the spool's own must be there."""
         try:
-            if root:
+            if root and not durable.exists(self.root):
                 self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                try:
+                    durable.sync_directory(self.root.parent)
+                except OSError:
+                    pass  # that a new spool's own name survives a power loss is no reason to refuse it
+            if root:
                 check_owner(self.root)
-            self._streams.mkdir(mode=0o700, exist_ok=True)
+            if not durable.exists(self._streams):
+                try:
+                    disk.mkdir(self._streams, 0o700)
+                except FileExistsError:
+                    pass  # by another process, just now
             if not os.access(self._streams, os.W_OK | os.X_OK):
-                raise PermissionError(13, "not writable")
+                raise PermissionError(errno.EACCES, "not writable")
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not root:  # only a spool that was there is looked for so
                 raise SpoolError(f"the spool {self.root} is gone; make that directory again") from error
@@ -122,13 +169,16 @@ class Spool:
     def _streams(self) -> Path:
         return self.root / "streams"
 
-    def open_stream(self, stream_id: str, *, reserve: bool = False) -> StreamWriter:
+    def open_stream(self, stream_id: str, *, segment_bytes: int | None = None) -> StreamWriter:
         """A new stream to write. Raises OSError, and leaves no half-made stream behind."""
         path = self._streams / stream_id
         try:
-            return StreamWriter(path, reserve=reserve)
+            return StreamWriter(path, segment_bytes=segment_bytes)
         except OSError:
-            shutil.rmtree(path.with_name(f".{path.name}"), ignore_errors=True)
+            try:
+                durable.remove_tree(path.with_name(f".{path.name}"))
+            except OSError:
+                pass  # it is swept later
             raise
 
     def streams(self) -> list[Stream]:
@@ -143,26 +193,50 @@ class Spool:
         """The right to ship before the apps, or None while another sidecar has it."""
         return durable.Lock.take(self.root / "sidecar.lock")
 
-    def has_sidecar(self) -> bool:
-        """Whether a sidecar lives that ships this spool, or wants to."""
-        return durable.Lock.held(self.root / "sidecar.lock")
+    def sidecar(self) -> LockState:
+        """Whether a sidecar lives that ships this spool, or wants to (``HELD``)."""
+        return durable.Lock.state(self.root / "sidecar.lock")
 
     def key(self, make: bytes) -> bytes:
         """The generated signing key's PEM: what is there, else ``make``; racing processes agree."""
         path = self.root / "signing-key.pem"
         try:
-            return path.read_bytes()
+            return durable.read(path)
         except FileNotFoundError:
             return durable.create(path, make)
 
     def usage(self) -> int:
-        """Bytes of all segments and heads."""
-        total = 0
-        for stream in self.streams():
+        """Bytes of all that counts against the limit. Raises SpoolError, OSError."""
+        return Usage(self).bytes()
+
+
+class Usage:
+    """Sums up a spool again and again. Of a stream whose writer is dead only the directory is looked at anew."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._settled: dict[str, tuple[int, int]] = {}
+        """Of a stream that nobody writes: when its directory was changed last (ns), and its bytes."""
+
+    def bytes(self) -> int:
+        """Of all segments and heads, dead letters, and the list of what was removed. Raises SpoolError, OSError."""
+        total = sum(durable.size(self._spool.root / name) or 0 for name in ("dead-letter", "pruned"))
+        settled: dict[str, tuple[int, int]] = {}
+        for stream in self._spool.streams():
             try:
-                total += stream.size()
+                changed = disk.stat(stream.path).st_mtime_ns
+                known = self._settled.get(stream.id)
+                if known is None or known[0] != changed:
+                    state = stream.writer()  # before the sizes: what a dead one left does not grow
+                    known = (changed, stream.size())
+                    if state is not LockState.FREE:
+                        total += known[1]
+                        continue
+                settled[stream.id] = known
+                total += known[1]
             except FileNotFoundError:
-                continue  # pruned meanwhile
+                continue  # removed by retention meanwhile
+        self._settled = settled
         return total
 
 
@@ -172,11 +246,7 @@ def streams(root: Path) -> list[Stream]:
     For readers: makes nothing. Raises SpoolError where ``root`` cannot be read or is no spool.
     """
     try:
-        with os.scandir(root / "streams") as entries:
-            return [
-                Stream(Path(entry.path))
-                for entry in sorted(entries, key=lambda entry: entry.name)
-                if STREAM_ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
-            ]
+        names = sorted(name for name in disk.directories(root / "streams") if STREAM_ID.fullmatch(name))
     except OSError as error:
         raise SpoolError(f"cannot read the spool {root} ({error.strerror})") from error
+    return [Stream(root / "streams" / name) for name in names]

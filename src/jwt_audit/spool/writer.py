@@ -1,188 +1,291 @@
 """Writes one stream: its segments, its heads, and the disk space kept back for it.
 
-What survives: an appended record ``kill -9``, a synced one a power loss. A sync that fails breaks its
-segment: it is not tried again on that file, since the kernel may have dropped the pages and would
-call the next one a success. A new segment follows, and the records that were not yet synced are
-written again, from memory; so two segments may overlap, and the later one counts.
+What survives: an appended record ``kill -9``, a synced one a power loss. Where a sync fails, the next
+one makes the segment anew under its own name (see `appendfile`); and a segment is followed by another
+only when all of it is synced. So each record stands in one place, and a power loss takes an end of
+what was written, never something before what it leaves.
+
+How far the stream is synced is said in its ``lock`` file, for the shipper: it may be another process,
+and the receiver must never know more than the disk.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import shutil
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
+from zlib import crc32
 
 from ..errors import SpoolError
-from . import durable
-from .segment import SegmentWriter, segment_name
+from . import disk, durable
+from .appendfile import AppendFile, Mark
+from .segment import segment_name
 
 SEGMENT_BYTES = 16 * 2**20
+"""Of a segment at most; see `Room.segment_bytes`."""
 RESERVE_BYTES = 256 * 1024
+UNSYNCED_BYTES = 64 * 2**20
+"""So much may wait for a disk that does not sync: it is kept in memory, too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sync:
-    """A sync under way: the descriptors it works on, how many records it covers."""
+class Extent:
+    """How far a stream survives a power loss: bytes of the segment with this index, and of ``heads``.
 
-    fds: tuple[int, ...]
-    upto: int
-    retired: int
-    new_name: bool
+    Its line is always of the same length, so that it is written over the one before, and has a check
+    sum, since a reader may meet the writer at it.
+    """
+
+    segment: int = 0
+    offset: int = 0
+    heads: int = 0
+
+    @property
+    def line(self) -> bytes:
+        """As it stands in the file."""
+        text = b"%08d %020d %020d" % (self.segment, self.offset, self.heads)
+        return b"%b %08x\n" % (text, crc32(text))
+
+    @classmethod
+    def parse(cls, line: bytes) -> Extent | None:
+        """The inverse of `line`; None for anything else."""
+        text, _, _ = line.rpartition(b" ")
+        try:
+            found = cls(*map(int, text.split(b" ")))
+        except (ValueError, TypeError):
+            return None
+        return found if found.line == line else None
+
+
+@dataclass(slots=True)
+class Sync:
+    """A sync under way: what of the segment it covers, and how many new names are in the directories."""
+
+    file: AppendFile | None
+    mark: Mark
+    names: int
+    lines: list[bytes] | None
+    """Where an earlier sync failed: what was not synced, to be written anew."""
+    prepared: int = -1
+    synced: bool = False
+    failed: bool = False
 
 
 class StreamWriter:
     """Appends to one stream. Not safe for threads: the recorder's lock orders the calls.
 
     A sync is three steps, so that no append waits for the disk: `start_sync` and `finish_sync` under
-    the lock, `run_sync` outside.
+    the lock, `run_sync` outside. Only one is under way at a time. All descriptors that it needs are
+    opened when the stream begins: a process that runs out of them can still sync, sign and end.
     """
 
-    def __init__(self, path: Path, *, reserve: bool) -> None:
+    def __init__(self, path: Path, *, segment_bytes: int | None = None) -> None:
         """Make the stream's directory, lock and ``heads``. Raises OSError, and holds nothing then.
 
         Under a hidden name first: whoever sees the stream finds its lock held, not a stream that
         looks dead because it is just being born.
         """
         hidden = path.with_name(f".{path.name}")
-        hidden.mkdir(mode=0o700)
+        disk.mkdir(hidden, 0o700)
         lock = durable.Lock.take(hidden / "lock")
         if lock is None:
             raise SpoolError(f"the stream {path.name} has a writer already")
         self.path = path
         self._lock = lock
-        self._heads = self._reserve = -1
-        self._heads_size = 0
+        self._segment_bytes = SEGMENT_BYTES if segment_bytes is None else min(segment_bytes, SEGMENT_BYTES)
         self._index = 0
-        self._segment: SegmentWriter | None = None
-        self._retired: list[SegmentWriter] = []
-        self._appended = 0
-        self._unsynced: deque[bytes] = deque()
-        self._new_name = True
+        self._segment: AppendFile | None = None
+        self._full = False
+        """The segment has its size and is synced: the next record begins another."""
+        self._extent = self._noted = Extent()
+        self._names = self._names_synced = 0
+        self._start_kept = False
+        self._directories: list[int] = []
+        self._reserve = -1
+        self._heads: AppendFile | None = None
         self.has_reserve = False
         self.bytes = 0
         """All that was written, for the spool's size limit."""
         try:
-            self._heads = os.open(hidden / "heads", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if reserve:
-                self._reserve = os.open(hidden / "reserve", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            hidden.rename(path)  # a stream of that name is never empty, so this replaces none
-        except OSError:
+            lock.note(self._extent.line)
+            self._heads = AppendFile(hidden / "heads")
+            self._reserve = disk.open(hidden / "reserve", os.O_WRONLY | os.O_CREAT)
+            for directory in (hidden, path.parent, path.parent.parent):
+                self._directories.append(disk.open(directory, os.O_RDONLY | os.O_DIRECTORY))
+            disk.rename(hidden, path)  # a stream of that name is never empty, so this replaces none
+        except BaseException:
             self.close()
             raise
+        self._heads.path = path / "heads"
+        self._names += 1
         self.refill_reserve()
 
-    def append(self, payload: bytes, digest: str) -> int:
-        """Write one record's line; returns how many were appended, to be compared with a sync's.
+    def append(self, payload: bytes, digest: str) -> None:
+        """Write one record's line.
 
         It survives ``kill -9`` when this returns, a power loss after a sync that covers it. Raises
         OSError, and then the record is in no file that counts.
         """
         line = b"%b\t%b\n" % (payload, digest.encode("ascii"))
         segment = self._segment
-        if segment is None or segment.broken or segment.size >= SEGMENT_BYTES:
+        if segment is None or self._full:
             segment = self._next_segment()
+        elif segment.size - segment.synced > UNSYNCED_BYTES:
+            raise OSError(errno.EIO, f"nothing could be synced of the last {UNSYNCED_BYTES} bytes")
         segment.append(line)
-        self._unsynced.append(line)
-        self._appended += 1
         self.bytes += len(line)
-        return self._appended
 
-    def _next_segment(self) -> SegmentWriter:
-        old = self._segment
-        new = SegmentWriter(self.path / segment_name(self._index + 1))
-        self._index += 1
-        self._new_name = True  # its directory entry is synced with the next sync, before any head covers it
-        self._segment = new
-        if old is not None and not old.broken:
-            self._retired.append(old)
-        elif old is not None:
-            old.close()
-            self._drop_retired(len(self._retired))
-            try:
-                for line in self._unsynced:
-                    new.append(line)
-            except OSError:
-                new.broken = True  # it lacks lines: the next try begins another one
+    def _next_segment(self) -> AppendFile:
+        old, self._full = self._segment, False
+        try:
+            new = AppendFile(self.path / segment_name(self._index + 1))
+        except OSError:
+            if old is None:
                 raise
+            return old  # no descriptor is to be had: this one takes more than its share
+        if old is not None:
+            old.close()
+        self._index += 1
+        self._names += 1
+        self._segment = new
         return new
 
-    def _drop_retired(self, count: int) -> None:
-        for segment in self._retired[:count]:
-            segment.close()
-        del self._retired[:count]
+    def _keep_start(self) -> None:
+        """Set the first record aside while there is room: retention of a full disk could not do it any more."""
+        try:
+            with disk.reader(self.path / segment_name(1)) as file:
+                durable.create(self.path / "start", file.readline())
+        except OSError:
+            return  # the next sync tries again, and so does retention
+        self._start_kept = True
 
     def start_sync(self) -> Sync | None:
-        """What to sync now, or None when nothing is unsynced. Under the lock. Raises OSError."""
-        if self._segment is None or not self._unsynced:
-            return None
-        if self._segment.broken:
-            self._next_segment()
-        fds = tuple(segment.duplicate() for segment in (*self._retired, self._segment))
-        sync = Sync(fds, self._appended, len(self._retired), self._new_name)
-        self._new_name = False
-        return sync
+        """What to sync now, or None when all is synced and said to be. Under the lock."""
+        segment = self._segment
+        if segment is not None:
+            try:
+                segment.cut_back()
+            except OSError:
+                segment.failed = True  # made anew it has no such end
+        if segment is None or not (segment.failed or segment.size > segment.synced):
+            return None if self._noted == self._extent else Sync(None, Mark(0, 0), self._names, None)
+        return Sync(segment, segment.mark(), self._names, segment.unsynced() if segment.failed else None)
 
     def run_sync(self, sync: Sync) -> bool:
-        """Wait for the disk, outside the lock. False when it failed."""
+        """Wait for the disk, outside the lock. False when it failed, or has to be done once more."""
+        if sync.file is None:
+            return True
         try:
-            for fd in sync.fds:
-                os.fdatasync(fd)
-            if sync.new_name:
-                durable.sync_directory(self.path)
-                durable.sync_directory(self.path.parent)
+            if sync.lines is not None:
+                sync.prepared = sync.file.prepare(sync.lines)
+                return False
+            sync.file.sync()
+        except OSError:
+            sync.failed = True
+            return False
+        sync.synced = self._names_synced >= sync.names or self._sync_names(sync.names)
+        if self._index > 1 and not self._start_kept:
+            self._keep_start()
+        return sync.synced
+
+    def _sync_names(self, names: int) -> bool:
+        try:
+            for directory in self._directories:
+                disk.fsync(directory)
         except OSError:
             return False
-        finally:
-            for fd in sync.fds:
-                os.close(fd)
+        self._names_synced = names
         return True
 
-    def finish_sync(self, sync: Sync, *, done: bool) -> None:
-        """Forget what a successful sync made safe; after a failed one the next append begins anew. Under the lock."""
-        if not done:
-            if self._segment is not None:
-                self._segment.broken = True
-            return
-        self._drop_retired(sync.retired)
-        for _ in range(len(self._unsynced) - (self._appended - sync.upto)):
-            self._unsynced.popleft()
+    def finish_sync(self, sync: Sync) -> None:
+        """Note what it made safe, and say so in the lock's file. Under the lock. Raises OSError."""
+        file = sync.file
+        if file is not None:
+            file.failed = file.failed or sync.failed
+            if sync.prepared >= 0:
+                self._names += 1
+                file.adopt(sync.prepared, sync.mark.lines)
+            elif sync.synced:
+                self._covered(file, sync.mark)
+        self._note()
+
+    def _covered(self, file: AppendFile, mark: Mark) -> None:
+        file.covered(mark)
+        if file.size >= self._segment_bytes and self._names_synced == self._names:
+            try:
+                if file.size > file.synced:  # the little that came meanwhile
+                    mark = file.mark()
+                    file.sync()
+                    file.covered(mark)
+                self._full = True
+            except OSError:
+                file.failed = True
+        self._extent = Extent(self._index, file.synced, self._extent.heads)
 
     def append_head(self, line: bytes) -> None:
-        """Write a signed head, synced: only after a sync, so that it never covers what may be lost."""
-        written = os.write(self._heads, line)
-        if written != len(line):
-            os.ftruncate(self._heads, self._heads_size)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._heads_size += written
-        self.bytes += written
-        os.fdatasync(self._heads)
+        """Write a signed head, synced: only after a sync, so that it never covers what may be lost. Raises OSError."""
+        heads = self._heads
+        assert heads is not None  # noqa: S101 - it is None only while the stream is being made
+        if heads.failed:
+            lines = heads.unsynced()
+            heads.adopt(heads.prepare(lines), len(lines))
+            for directory in self._directories:
+                disk.fsync(directory)
+        heads.append(line)
+        mark = heads.mark()
+        try:
+            heads.sync()
+        except OSError:
+            heads.failed = True
+            raise
+        heads.covered(mark)
+        self.bytes += len(line)
+        self._extent = Extent(self._extent.segment, self._extent.offset, mark.size)
+        self._note()
+
+    def _note(self) -> None:
+        self._lock.note(self._extent.line, fixed=True)
+        self._noted = self._extent
+
+    @property
+    def heads_bytes(self) -> int:
+        """Of the heads so far: they go only with the whole stream."""
+        return 0 if self._heads is None else self._heads.size
 
     def gone(self) -> bool:
-        """Whether somebody has removed the files that this writes to: what is appended then is lost."""
-        segment = self._segment
-        return not self.path.exists() if segment is None else segment.removed()
+        """Whether somebody has removed the files that this writes to: what is appended then is lost.
+
+        False where that cannot be told.
+        """
+        try:
+            return not durable.exists(self.path) if self._segment is None else self._segment.removed()
+        except OSError:
+            return False
 
     def discard(self) -> None:
         """Close and remove a stream that holds no record: it could not even take the first."""
+        hidden = self.path.with_name(f".{self.path.name}")
+        try:
+            disk.rename(self.path, hidden)  # while its lock is held: nobody finds it dead, with half a record
+            durable.remove_tree(hidden)
+        except OSError:
+            pass  # what is left is swept, or else is a stream that ended before its first record
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
 
     def free_reserve(self) -> bool:
-        """Give the kept disk space back to the file system, once: for the requests under way."""
+        """Give the kept disk space back to the file system, once: for what must still be written."""
         if not self.has_reserve:
             return False
         self.has_reserve = False
-        os.ftruncate(self._reserve, 0)
+        disk.truncate(self._reserve, 0)
         return True
 
     def refill_reserve(self) -> bool:
         """Take the reserve; False while the disk is too full for it."""
         if self._reserve >= 0 and not self.has_reserve:
             try:
-                os.posix_fallocate(self._reserve, 0, RESERVE_BYTES)
+                disk.allocate(self._reserve, 0, RESERVE_BYTES)
                 self.has_reserve = True
             except OSError:
                 return False
@@ -190,11 +293,11 @@ class StreamWriter:
 
     def close(self) -> None:
         """Close the files; in a forked child too, where this must unlock nothing of the parent's."""
-        self._drop_retired(len(self._retired))
-        if self._segment is not None:
-            self._segment.close()
-        for fd in (self._heads, self._reserve):
+        for file in (self._segment, self._heads):
+            if file is not None:
+                file.close()
+        for fd in (*self._directories, self._reserve):
             if fd >= 0:
-                os.close(fd)
-        self._heads = self._reserve = -1
+                disk.close(fd)
+        self._directories, self._reserve = [], -1
         self._lock.close()

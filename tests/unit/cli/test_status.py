@@ -120,13 +120,13 @@ def test_a_spool_that_is_shipped(tmp_path: Path, receiver: Receiver, monkeypatch
 
 def test_a_spool_near_its_limit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is the shipper's own where one ships, else that of the environment."""
-    path, _ = make_stream(tmp_path, records=10)
+    path, _ = make_stream(tmp_path, records=1000)
     Stream(path).move_cursor(Cursor(done=True))
-    monkeypatch.setenv("OTEL_PYTHON_JWT_AUDIT_SPOOL_LIMIT", "10KiB")
+    monkeypatch.setenv("OTEL_PYTHON_JWT_AUDIT_SPOOL_LIMIT", "1MiB")
     assert kinds(status(tmp_path, code=1)) == {"near_limit"}
-    turn = Turn(Spool(tmp_path), sidecar=True, limit=2**20)
+    turn = Turn(Spool(tmp_path), sidecar=True, limit=2**24)
     assert turn.take()
-    assert status(tmp_path)["limit"] == 2**20
+    assert status(tmp_path)["limit"] == 2**24
     turn.close()
 
 

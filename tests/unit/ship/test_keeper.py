@@ -18,8 +18,7 @@ from jwt_audit.attributes import Value
 from jwt_audit.cli.main import main
 from jwt_audit.config import load
 from jwt_audit.context import Request
-from jwt_audit.evidence.record import request_record, system_record
-from jwt_audit.recorder import Recorder
+from jwt_audit.evidence.record import request_record
 from jwt_audit.ship import keeper as module
 from jwt_audit.ship import prune
 from jwt_audit.ship.keeper import Keeper
@@ -51,6 +50,7 @@ class Keeping:
         self.keeper = Keeper(
             Spool(root),
             emit=self.emit,
+            settle=lambda: True,
             tell=lambda message, **_: self.told.append(message),
             retention=retention,
             limit=limit,
@@ -157,19 +157,15 @@ def test_a_local_spool_stays_within_its_limit_and_is_proved(tmp_path: Path, monk
     """More than twice the limit is written, with a restart in between: nothing is lost, what went is stated."""
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 16 * 1024)
     monkeypatch.setattr(room, "_SURVEY_TICKS", 1)
-    limit = 512 * 1024
+    limit = 2**20
     config, problems = load({}, spool=tmp_path / "spool", endpoint="none", spool_limit=limit)
     assert problems == []
     spool = Spool(config.spool)
     for _ in range(2):
         recorder = assembly.recorder(config, spool, resource=lambda: "{}", on_tick=lambda: None)
-
-        def emit(event: str, attributes: Mapping[str, Value], body: str, recorder: Recorder = recorder) -> None:
-            recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
-
-        keeper = assembly.delivery(config, spool, emit=emit, suppress=nullcontext)
+        keeper = assembly.delivery(config, spool, emit=recorder.state, settle=recorder.settle, suppress=nullcontext)
         assert isinstance(keeper, Keeper)
-        for _ in range(20):
+        for _ in range(30):
             for _ in range(50):
                 request = request_of()
                 recorder.append(request_record(request, attr.EVENT_REQUEST, ended=request.clock))

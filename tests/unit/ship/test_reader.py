@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 
 from jwt_audit import attributes as attr
+from jwt_audit.errors import SpoolError
 from jwt_audit.ship import batch as batches
 from jwt_audit.ship.batch import Batch, Item
 from jwt_audit.ship.encode import JsonEncoder, ProtobufEncoder
 from jwt_audit.ship.reader import StreamReader
+from jwt_audit.spool import disk
 from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
 from jwt_audit.spool.spool import Cursor, Stream
 from jwt_audit.stream_ends import first_line
+from support.failing import failing
 from support.spools import LiveStream, make_stream
 
 
@@ -100,9 +103,11 @@ def test_a_batch_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_live_stream_is_read_as_it_grows(tmp_path: Path) -> None:
-    """A line that is being written is waited for; quiet in between; never finished."""
-    stream = LiveStream(tmp_path)
+    """What is synced, and no more; a line that is being written is waited for; quiet in between; never finished."""
+    stream = LiveStream(tmp_path, synced=False)
     reader = reader_of(stream.path)
+    assert drain(reader, alive=True) == []
+    stream.sync()
     assert numbers(items_of(drain(reader, alive=True))) == [1]
     assert reader.quiet()
     stream.request()
@@ -144,36 +149,83 @@ def test_segments_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_new_segment_ends_the_quiet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the one that was read has not changed."""
     monkeypatch.setattr(segments, "SEGMENT_BYTES", 10)
-    stream = LiveStream(tmp_path)
+    stream = LiveStream(tmp_path, synced=False)
+    stream.sync()
     reader = reader_of(stream.path)
     drain(reader, alive=True)
-    assert reader.quiet()
     stream.request()
+    assert reader.quiet()
+    stream.sync()
     assert not reader.quiet()
     stream.close()
 
 
-def test_what_a_failed_sync_wrote_again_is_sent_once(tmp_path: Path) -> None:
-    """The later segment counts; a reader that starts anew in between knows the repeated lines too."""
-    stream = LiveStream(tmp_path)
+def test_what_could_not_be_synced_is_not_sent_before_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receiver never knows more than the disk; then each record is sent once, by a new reader too."""
+    stream = LiveStream(tmp_path, synced=False)
     stream.request()
     stream.sync()
     stream.request()
-    stream.request()
     reader = reader_of(stream.path)
-    assert numbers(items_of(drain(reader, alive=True))) == [1, 2, 3, 4]
-    sync = stream.writer.start_sync()
-    assert sync is not None
-    stream.writer.run_sync(sync)
-    stream.writer.finish_sync(sync, done=False)
-    stream.request()
-    assert len(Stream(stream.path).segments()) == 2
+    assert numbers(items_of(drain(reader, alive=True))) == [1, 2]
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "datasync", failing())
+        stream.sync()
+        stream.request()
+        stream.sync()
+        for again in (reader, reader_of(stream.path)):
+            assert items_of([again.batch(alive=True)]) == []  # it is made anew, and a sync of that is to come
+    stream.sync()
     for again in (reader, reader_of(stream.path)):
-        assert numbers(items_of([again.batch(alive=True)])) == [5]
+        assert numbers(items_of([again.batch(alive=True)])) == [3, 4]
     stream.end()
     anew = reader_of(stream.path)
     anew.cursor = Cursor()
-    assert numbers(items_of(drain(anew))) == [1, 2, 3, 4, 5, 6]
+    assert numbers(items_of(drain(anew))) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("again", [1, 2, 5])
+def test_records_that_an_earlier_version_wrote_again_are_sent_once(tmp_path: Path, again: int) -> None:
+    """However often, whole or in part: what was repeated is known by any reader, and the number never goes back."""
+    stream = LiveStream(tmp_path)
+    stream.requests(9)
+    stream.close()
+    whole = (stream.path / segment_name(1)).read_bytes().splitlines(keepends=True)
+    index = 1
+    (stream.path / segment_name(1)).write_bytes(b"".join(whole[:8]))
+    for number in range(again):
+        for part in (whole[4:6], whole[4 : 8 + (number == again - 1) * 2]):
+            index += 1
+            (stream.path / segment_name(index)).write_bytes(b"".join(part))
+    found: list[Item] = []
+    while True:
+        reader = reader_of(stream.path)
+        batch = reader.batch(alive=False)
+        found += batch.items
+        assert batch.number >= reader.cursor.number
+        reader.moved(batch.cursor)
+        if batch.finished:
+            break
+    assert numbers(found) == list(range(1, 11))
+    assert (reader.cursor.number, reader.cursor.hash) == (10, stream.position.hash)
+
+
+def test_of_a_dead_stream_what_was_not_synced_is_synced_before_it_is_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where the disk does not, it is not sent."""
+    stream = LiveStream(tmp_path, synced=False)
+    stream.sync()
+    stream.request()
+    stream.close()
+    reader = reader_of(stream.path)
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "fsync", failing())
+        with pytest.raises(SpoolError, match="cannot sync"):
+            reader.batch(alive=False)
+    before = (stream.path / segment_name(1)).stat().st_ino
+    assert numbers(items_of(drain(reader))) == [1, 2]
+    assert (stream.path / segment_name(1)).stat().st_ino != before, "the kernel may have dropped what it holds"
 
 
 def test_a_fork_is_not_taken_for_a_repetition(tmp_path: Path) -> None:
@@ -301,7 +353,9 @@ def test_the_resource_is_known_also_when_its_segment_is_gone(tmp_path: Path) -> 
     assert reader_of(path).resource == b'{"attributes":[]}'
     (path / "start").write_bytes(first)
     assert reader_of(path).resource == expected
-    assert first_line(Stream(path)).payload == first[:-66]
+    line = first_line(Stream(path))
+    assert line is not None
+    assert line.payload == first[:-66]
 
 
 def test_a_cursor_that_cannot_be_read_starts_from_the_first_record(tmp_path: Path) -> None:
@@ -325,7 +379,7 @@ def test_an_empty_stream_is_finished_when_its_writer_is_dead(tmp_path: Path) -> 
 
 def test_a_reader_beside_a_busy_writer_meets_no_broken_line(tmp_path: Path) -> None:
     """Every line whole and once, however the two interleave."""
-    stream = LiveStream(tmp_path)
+    stream = LiveStream(tmp_path, synced=False)
     reader = reader_of(stream.path)
     found: list[Item] = []
     broken = 0
@@ -340,6 +394,9 @@ def test_a_reader_beside_a_busy_writer_meets_no_broken_line(tmp_path: Path) -> N
     def write() -> None:
         for _ in range(1500):
             stream.request()
+            if stream.position.number % 7 == 0:
+                stream.sync()
+        stream.sync()
         stream.close()
 
     writer = threading.Thread(target=write)

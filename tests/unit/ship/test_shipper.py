@@ -18,7 +18,7 @@ from jwt_audit.ship import deliver, pause
 from jwt_audit.ship import shipper as shippers
 from jwt_audit.ship.answers import Action
 from jwt_audit.ship.http import Endpoint
-from jwt_audit.spool.durable import Lock
+from jwt_audit.spool.durable import Lock, LockState
 from jwt_audit.spool.segment import segment_name
 from jwt_audit.spool.spool import Cursor, Spool, Stream
 from jwt_audit.values import PREFIX
@@ -431,7 +431,7 @@ def test_stop_delivers_what_is_there(tmp_path: Path, receiver: Receiver) -> None
         live.end()
         assert found.shipper.stop(10)
         assert found.shipper.stop(10)
-        assert not Lock.held(tmp_path / "ship.lock")
+        assert Lock.state(tmp_path / "ship.lock") is LockState.FREE
     assert receiver.delivered() == all_of(live.path, 102)
 
 
@@ -455,7 +455,13 @@ def test_stop_without_start_looks_at_the_spool(tmp_path: Path, receiver: Receive
     said = Shipping()
     path, _ = make_stream(tmp_path, records=3)
     shipper = shippers.Shipper(
-        Spool(tmp_path), Endpoint(receiver.url), emit=said.emit, suppress=nullcontext, tell=said.tell, retention=1
+        Spool(tmp_path),
+        Endpoint(receiver.url),
+        emit=said.emit,
+        settle=said.settle,
+        suppress=nullcontext,
+        tell=said.tell,
+        retention=1,
     )
     assert not shipper.stop(0)
     Stream(path).move_cursor(Cursor(done=True))
@@ -488,9 +494,9 @@ def test_a_forked_child_lets_go_without_unlocking(tmp_path: Path, receiver: Rece
         child = os.fork()
         if child == 0:
             found.shipper.abandon()
-            os._exit(0 if Lock.held(tmp_path / "ship.lock") else 1)
+            os._exit(0 if Lock.state(tmp_path / "ship.lock") is LockState.HELD else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        assert Lock.held(tmp_path / "ship.lock")
+        assert Lock.state(tmp_path / "ship.lock") is LockState.HELD
         live.request()
         until(lambda: Stream(live.path).cursor().number == 2)
     live.close()

@@ -53,11 +53,11 @@ os.kill(os.getpid(), signal.SIGKILL)
         assert process.stdin is not None
         process.stdout.readline()
         (stream,) = streams(tmp_path)
-        assert stream.written()
+        assert stream.writer() is durable.LockState.HELD
         process.stdin.write(b"\n")
         process.stdin.flush()
         process.wait()
-    assert not stream.written()
+    assert stream.writer() is durable.LockState.FREE
 
 
 def _close_in_child(lock: durable.Lock) -> None:

@@ -23,7 +23,7 @@ from jwt_audit.context import Request, in_flight
 from jwt_audit.default_spool import can_be_written
 from jwt_audit.diagnostics import inform, tell
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
-from jwt_audit.evidence.record import Record, request_record, system_record
+from jwt_audit.evidence.record import Record, request_record
 from jwt_audit.losses import Losses
 from jwt_audit.recorder import Receipt, Recorder
 from jwt_audit.ship.keeper import Keeper
@@ -277,8 +277,9 @@ class Pipeline:
             return
         with self._lock:
             if self._shipper is None and self._spool is not None:
-                emit, suppress = self._emit_system, self._suppress
-                self._shipper = assembly.delivery(self._config, self._spool, emit=emit, suppress=suppress)
+                self._shipper = assembly.delivery(
+                    self._config, self._spool, emit=self._state, settle=self._settle, suppress=self._suppress
+                )
                 self._shipper.start()
 
     def _wake(self) -> None:
@@ -286,11 +287,15 @@ class Pipeline:
         if shipper is not None:
             shipper.wake()
 
-    def _emit_system(self, event: str, attributes: Mapping[str, Value], body: str) -> None:
+    def _state(self, event: str, attributes: Mapping[str, Value], body: str) -> None:
         recorder = self._recorder
         if recorder is None:
             raise SpoolError("the audit stream has ended")
-        recorder.append(system_record(event, now=time.time_ns(), attributes=attributes, body=body))
+        recorder.state(event, attributes, body)
+
+    def _settle(self) -> bool:
+        recorder = self._recorder
+        return recorder is not None and recorder.settle()
 
 
 def compose(*, suppress: assembly.Suppress, hooked: Callable[[], list[str]] = list, **settings: Any) -> Pipeline | None:
