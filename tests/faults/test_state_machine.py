@@ -483,7 +483,7 @@ def test_states() -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
     short = settings(
-        max_examples=RUNS or 150,
+        max_examples=RUNS or 100,
         stateful_step_count=30,
         deadline=None,
         print_blob=True,
