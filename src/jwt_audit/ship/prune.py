@@ -2,7 +2,8 @@
 
 Invariants: only what was delivered, or is not to be, is removed, never a stream's last segment while it may go on.
 Before a stream goes, its last head is in the file ``pruned``; before its first segment goes, its
-first record is in ``start``. An ``audit.stream.pruned`` record says up to which record, so that what
+first record is in ``start``. What the records that go say of other streams is said again where that is
+still needed. An ``audit.stream.pruned`` record says up to which record, so that what
 is missing can be told from what was taken away.
 """
 
@@ -22,6 +23,7 @@ from ..spool.segment import SUFFIX
 from ..spool.spool import Cursor, Spool, Stream
 from ..stream_ends import Last, first_line, last_head, last_of_stream, last_record
 from .deadletter import Emit
+from .restate import Restate, Statement
 
 PRESSURE = 0.7
 """From this share of the spool's limit on, delivered evidence goes before its time: new records matter more."""
@@ -67,7 +69,8 @@ class Pruner:
         self._limit = limit
         self._now = now
         self._done: dict[str, _Piece] = {}
-        self._untold: list[tuple[dict[str, Value], str]] = []
+        self._restate = Restate(spool.root)
+        self._untold: list[Statement] = []
         self._next = 0.0
 
     def forget(self) -> None:
@@ -125,6 +128,7 @@ class Pruner:
         stream = piece.stream
         if piece.path is not None:
             durable.create(stream.path / "start", first_line(stream).raw)
+            self._say_again(stream, [piece.path], whole=False)
             self._say(stream, last_record(piece.path), f"a {self._kind} segment")
             piece.path.unlink(missing_ok=True)
             durable.sync_directory(stream.path)
@@ -132,6 +136,7 @@ class Pruner:
         head = last_head(stream)
         if head is not None:
             durable.append(self._root / "pruned", head.line)
+        self._say_again(stream, stream.segments(), whole=True)
         self._say(stream, last_of_stream(stream), f"a {self._kind} stream")
         # Renamed first: a crash while its files go must not leave half a stream to be found
         hidden = stream.path.with_name(f"{_REMOVED}{stream.id}")
@@ -139,6 +144,10 @@ class Pruner:
         durable.sync_directory(stream.path.parent)
         shutil.rmtree(hidden, ignore_errors=True)
         self._done.pop(stream.id, None)
+
+    def _say_again(self, stream: Stream, paths: list[Path], *, whole: bool) -> None:
+        """What records that go now say of other streams, and what is still needed of it."""
+        self._untold += self._restate.needed(stream, paths, whole=whole)
 
     def _say(self, stream: Stream, last: Last, what: str) -> None:
         if not last.number:
@@ -149,14 +158,15 @@ class Pruner:
             attr.PRUNED_HASH: last.hash,
         }
         body = f"retention removed {what} up to record {last.number}"
-        self._untold.append((found, body))
+        self._untold.append(Statement(attr.EVENT_STREAM_PRUNED, found, body))
         self._tell()
 
     def _tell(self) -> None:
         """Write what is not yet told. A full spool takes no record until something was removed: then later."""
         try:
             while self._untold:
-                self._emit(attr.EVENT_STREAM_PRUNED, *self._untold[0])
+                told = self._untold[0]
+                self._emit(told.event, told.attributes, told.body)
                 del self._untold[0]
         except JWTAuditError:
             return
