@@ -27,7 +27,7 @@ from support.forms import FORMS
 from support.world import TRUST, World, make_world
 
 NAMES = ("enduser.id", "audit.actor.id", "audit.action", "audit.target.id", "audit.outcome", "session.id")
-WORDS = (
+WORDS: tuple[Any, ...] = (
     "mallory", "alice", "", "0", 7, None, True, [], {}, {"stringValue": "mallory"}, {"intValue": "7"}, ["mallory"],
     "enduser.id", "audit.record.id", "audit.integrity.canonical", "audit_integrity_canonical", "1795600000000000001",
 )  # fmt: skip

@@ -85,7 +85,8 @@ def test_what_nobody_names_any_more_is_not_said_again(tmp_path: Path) -> None:
 
 def test_where_a_dead_stream_broke_off_is_said_as_long_as_it_is_there(tmp_path: Path) -> None:
     """Without it its tail would be open again."""
-    dead = LiveStream(tmp_path, signer=SIGNER).requests(2)
+    dead = LiveStream(tmp_path, signer=SIGNER)
+    dead.requests(2)
     dead.sync()
     dead.close()
     teller = LiveStream(tmp_path, signer=SIGNER)
@@ -98,7 +99,8 @@ def test_where_a_dead_stream_broke_off_is_said_as_long_as_it_is_there(tmp_path: 
 
 def test_of_several_statements_the_last_is_said_again_and_none_of_itself(tmp_path: Path) -> None:
     """Segment after segment of one stream; and a stream's own goes with it."""
-    subject = LiveStream(tmp_path, signer=SIGNER).requests(4)
+    subject = LiveStream(tmp_path, signer=SIGNER)
+    subject.requests(4)
     subject.sync()
     teller = LiveStream(tmp_path, signer=SIGNER)
     for number in (2, 4, 3):
