@@ -86,7 +86,7 @@ def verify(
       jwt-audit verify --key audit.pub --head kept-heads audit.jsonl
 
     \b
-    Exit status 0  valid: what is signed is as it was written, nothing that should be here is missing
+    Exit status 0  valid: what is signed is as it was written
                 1  invalid: the first bad record is named, and why
                 2  incomplete: not provable, or nothing to verify; wrong usage
     """
