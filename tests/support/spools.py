@@ -29,6 +29,7 @@ class LiveStream(MadeStream):
         known: tuple[str, ...] = (),
     ) -> None:
         self._spool = Spool(root)
+        signer = signer or Signer.from_pem(self._spool.key(Signer.generate().pem))  # all streams of a spool have one
         super().__init__(signer=signer, stream_id=stream_id, resource=resource, now=now, known=known)
 
     def _begin(self) -> None:
