@@ -11,14 +11,13 @@ from jwt_audit import attributes as attr
 from jwt_audit.evidence import heads
 from jwt_audit.evidence.chain import Position
 from jwt_audit.evidence.copies import Copy
-from jwt_audit.evidence.exported import take
 from jwt_audit.evidence.heads import SignedHead
 from jwt_audit.evidence.proof import Trust
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.evidence.verdict import Place, Report, Verdict
 from jwt_audit.evidence.verify import judge
 from jwt_audit.ship.encode import JsonEncoder, head_form, record_form, stream_resource
-from jwt_audit.sources import otlp
+from jwt_audit.sources.exports import take_value
 
 from .streams import MadeStream
 
@@ -35,6 +34,7 @@ def spool_copy(
     copy = Copy(source, spool=True)
     for name, segments, signed in streams:
         chain = copy.chain(name)
+        chain.writer = "gone"
         chain.heads += [(one, Place("heads", index)) for index, one in enumerate(signed, 1)]
         for number, lines in enumerate(segments):
             chain.begin_segment(may_skip=number <= (name == pruned))
@@ -75,9 +75,7 @@ def export_copy(records: Iterable[Sent], source: str = "export") -> Copy:
     copy = Copy(source, spool=False)
     for number, (record, resource) in enumerate(records, 1):
         request = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
-        for one in otlp.records(request):
-            assert one is not None
-            take(copy, one, Place(source, number))
+        take_value(copy, request, Place(source, number))
     copy.close()
     return copy
 

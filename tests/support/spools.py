@@ -32,6 +32,7 @@ class LiveStream(MadeStream):
         """``synced``: each record is synced at once, so that it is there to be delivered."""
         self._spool = Spool(root)
         self._synced = synced
+        signer = signer or Signer.from_pem(self._spool.key(Signer.generate().pem))  # all streams of a spool have one
         super().__init__(signer=signer, stream_id=stream_id, resource=resource, now=now, known=known)
 
     def _begin(self) -> None:

@@ -315,7 +315,7 @@ EXPORT = ("audit.jsonl", *PIN)
 VECTORS = {
     "spool-valid": Vector(spool_valid, [*SPOOL, "--strict"], 0),
     "spool-p256": Vector(spool_p256, ["spool", "--key", "../key-p256.pem", "--strict"], 0),
-    "spool-killed": Vector(spool_killed, SPOOL, 0),
+    "spool-killed": Vector(spool_killed, SPOOL, 2, frozenset({"no_end"}), 5),
     "spool-killed-strict": Vector(
         spool_killed, [*SPOOL, "--strict"], 2, frozenset({"open_tail", "no_end", "torn"}), 4
     ),
@@ -337,15 +337,15 @@ VECTORS = {
     ),
     "spool-doubled": Vector(edited(lambda lines: lines[:3] + lines[2:]), SPOOL, 1, frozenset({"order"}), 4),
     "spool-spliced": Vector(spool_spliced, SPOOL, 1, frozenset({"splice"}), 3),
-    "spool-cut": Vector(edited(lambda lines: lines[:-2]), SPOOL, 1, frozenset({"cut_off"}), 5),
+    "spool-cut": Vector(edited(lambda lines: lines[:-2]), SPOOL, 1, frozenset({"cut_off", "no_end"}), 5),
     "spool-cut-with-heads": Vector(
-        spool_cut_with_heads, [*SPOOL, "--head", "kept-heads"], 1, frozenset({"cut_off"}), 4
+        spool_cut_with_heads, [*SPOOL, "--head", "kept-heads"], 1, frozenset({"cut_off", "no_end"}), 4
     ),
     "spool-end-stripped": Vector(
         spool_end_stripped, [*SPOOL, "--strict"], 2, frozenset({"open_tail", "no_end"}), 4
     ),
-    "spool-heads-removed": Vector(edited(lambda _: [], "heads"), SPOOL, 2, frozenset({"unsigned"})),
-    "spool-head-forged": Vector(spool_forged_head, SPOOL, 1, frozenset({"other_key"}), 6),
+    "spool-heads-removed": Vector(edited(lambda _: [], "heads"), SPOOL, 2, frozenset({"unsigned"}), 1),
+    "spool-head-forged": Vector(spool_forged_head, SPOOL, 1, frozenset({"other_key", "unsigned_end"}), 6),
     "spool-other-key": Vector(spool_other_key, SPOOL, 1, frozenset({"unpinned_key", "unsigned"}), 3),
     "spool-stream-removed": Vector(spool_stream_removed, SPOOL, 2, frozenset({"missing_stream"})),
     "spool-clock": Vector(spool_clock, SPOOL, 1, frozenset({"clock"}), 6),
@@ -370,7 +370,7 @@ VECTORS = {
         export(lambda lines: [line.replace(b'"shop"', b'"bank"', 1) for line in lines]),
         EXPORT, 1, frozenset({"resource"}), None,
     ),
-    "export-heads-removed": Vector(export(lambda lines: lines[:-1]), EXPORT, 2, frozenset({"unsigned"})),
+    "export-heads-removed": Vector(export(lambda lines: lines[:-1]), EXPORT, 2, frozenset({"unsigned"}), 1),
     "export-heads-forged": Vector(export_heads_by_another, EXPORT, 1, frozenset({"other_key", "unsigned"}), 3),
     "export-empty": Vector(export(lambda _: []), EXPORT, 2, frozenset({"nothing"})),
 }  # fmt: skip
@@ -386,8 +386,9 @@ def make(root: Path) -> None:
         directory = root / name
         directory.mkdir()
         vector.make(directory)
-        for lock in directory.rglob("lock"):
-            lock.unlink()  # of no meaning once its writer is gone
+        for name in ("lock", "reserve"):
+            for path in directory.rglob(name):
+                path.unlink()  # of no meaning once its writer is gone
 
 
 def report(directory: Path, vector: Vector) -> bytes:

@@ -1,15 +1,21 @@
-"""A verification's report in words: the verdict first, then what is wrong and where, then what is proved."""
+"""A verification's report in words.
+
+In this order: the verdict; what may be claimed (proved, by whose key, up to when) and what may not (open,
+left out, not judged); what is wrong; what is worth knowing; the streams.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import click
 
 from ..evidence.verdict import Finding, Report, StreamReport, Verdict, iso
-from .quantities import counted
+from .quantities import counted, size_text
 
 _SHOWN_PROBLEMS = 10
+_SHOWN_NOTES = 10
 _SHOWN_STREAMS = 20
 _COLORS = {Verdict.VALID: "green", Verdict.INVALID: "red", Verdict.INCOMPLETE: "yellow"}
 
@@ -18,13 +24,16 @@ def lines(report: Report) -> Iterator[str]:
     """The lines to print. Colours are in them, which `click.echo` leaves out where no terminal reads."""
     problems = report.problems()
     yield f"{_word(report.verdict)}: {_summary(report, problems)}"
+    yield from _claims(report)
     if problems:
         yield ""
         yield "What is wrong, the gravest first:" if report.verdict is Verdict.INVALID else "What is missing:"
-        for problem in problems[:_SHOWN_PROBLEMS]:
-            yield from _finding(problem)
-        if len(problems) > _SHOWN_PROBLEMS:
-            yield f"  and {len(problems) - _SHOWN_PROBLEMS} more; --json lists them"
+        yield from _findings(problems, _SHOWN_PROBLEMS, report.counts(problems=True))
+    notes = report.notes()
+    if notes:
+        yield ""
+        yield "Notes:"
+        yield from _findings(notes, _SHOWN_NOTES, report.counts(problems=False))
     if report.streams:
         yield ""
         yield "Streams:"
@@ -45,21 +54,105 @@ def _summary(report: Report, problems: list[Finding]) -> str:
     read = f"{counted(records, 'record')} in {counted(streams, 'stream')}"
     read += f" of {copies} copies" if copies > 1 else ""
     if report.verdict is Verdict.VALID:
-        tail = sum(stream.open_tail for stream in report.streams)
-        proved = (
-            f"; {tail} of them are chained but not yet signed (the open tail)" if tail else ", all under signed heads"
-        )
-        return f"{read}{proved}"
+        return f"{read}{_up_to(report)}"
     first = next((one for one in problems if one.number), None)
     where = "" if first is None else f", the first at record {first.number} of {first.stream}"
-    return f"{read}; {counted(len(problems), 'finding')}{where}"
+    return f"{read}; {counted(report.counts(problems=True).total(), 'finding')}{where}"
+
+
+def _up_to(report: Report) -> str:
+    """How far it is proved: to its end, to the last signed record, or to where it may go on."""
+    tailed = [stream for stream in report.streams if stream.open_tail]
+    tail = sum(stream.open_tail for stream in tailed)
+    if not tailed:
+        said = ", all under signed heads"
+    elif len(report.streams) == 1:
+        said = f", up to record {tailed[0].proved_up_to}; {_newer(tail)} not signed yet"
+    else:
+        said = f", up to the last signed record of each; {_newer(tail)} not signed yet"
+    going_on = sum(not stream.ended and stream.recovered_by is None for stream in report.streams if stream.records)
+    if going_on:
+        said += f"; {counted(going_on, 'stream')} without an end may go on"
+    return said
+
+
+def _newer(tail: int) -> str:
+    return "1 newer one is" if tail == 1 else f"{tail} newer ones are"
+
+
+def _claims(report: Report) -> Iterator[str]:
+    """What may be claimed, and what may not."""
+    proved = [stream for stream in report.streams if stream.proved and stream.verdict is not Verdict.INVALID]
+    if proved:
+        keys = sorted({stream.key_id[:16] for stream in proved if stream.key_id})
+        whose = "given with --key" if report.pinned else "that the records carry themselves"
+        first, last = min(one.from_time for one in proved), max(one.proved_until for one in proved)
+        yield _claim(
+            "proved",
+            f"{counted(sum(one.proved for one in proved), 'record')} from {iso(first)} to {iso(last)}, "
+            f"by the key {', '.join(keys)} {whose}",
+        )
+    else:
+        yield _claim("proved", "nothing")
+    if report.since is not None or report.until is not None:
+        yield _claim("asked for", f"{iso(report.since or 0) or 'the start'} to {iso(report.until or 0) or 'the end'}")
+    yield from _list("open", _open(report))
+    unread = f"{size_text(report.unread_bytes)} that are no whole value" if report.unread_bytes else ""
+    others = f"{counted(report.other_records, 'log record')} of other kinds" if report.other_records else ""
+    files = report.counts(problems=False)["unknown_file"]
+    yield from _list("left out", [others, unread, f"{counted(files, 'file')} by their names" if files else ""])
+    unprovable = sum(stream.unprovable for stream in report.streams)
+    yield from _list(
+        "not judged",
+        [
+            f"{counted(unprovable, 'record')} without canonical bytes" if unprovable else "",
+            f"{counted(report.uncompared, 'shown value')} in a form that cannot be compared"
+            if report.uncompared
+            else "",
+        ],
+    )
+
+
+def _open(report: Report) -> list[str]:
+    tail = sum(stream.open_tail for stream in report.streams)
+    without_end = [one for one in report.streams if one.records and not one.ended and one.recovered_by is None]
+    gone = sum(one.writer not in ("alive", "elsewhere") for one in without_end)
+    notes = report.counts(problems=False)
+    return [
+        f"{counted(tail, 'record')} after the last signed head" if tail else "",
+        f"{counted(len(without_end), 'stream')} without an end{f', {gone} of them with no writer' if gone else ''}"
+        if without_end
+        else "",
+        f"the start of {counted(notes['open_start'], 'stream')}" if notes["open_start"] else "",
+        f"the end of {counted(notes['open_end'], 'stream')}" if notes["open_end"] else "",
+    ]
+
+
+def _list(name: str, parts: list[str]) -> Iterator[str]:
+    if any(parts):
+        yield _claim(name, "; ".join(filter(None, parts)))
+
+
+def _claim(name: str, text: str) -> str:
+    return f"  {name:<11}{text}"
+
+
+def _findings(found: Sequence[Finding], shown: int, counts: Counter[str]) -> Iterator[str]:
+    """The first of them, and how many more of which kinds there are."""
+    for one in found[:shown]:
+        yield from _finding(one)
+    rest = counts - Counter(one.kind for one in found[:shown])
+    if rest:
+        kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(rest.items()))
+        yield f"  and {rest.total()} more: {kinds}"
 
 
 def _finding(finding: Finding) -> Iterator[str]:
     subject = [f"record {finding.number}"] if finding.number else []
     subject += [f"stream {finding.stream}"] if finding.stream else []
     about = f" ({' of '.join(subject)})" if subject else ""
-    yield f"  {_word(finding.verdict)} {finding.kind}{about}"
+    word = f"{_word(finding.verdict)} " if finding.verdict is not Verdict.VALID else ""
+    yield f"  {word}{finding.kind}{about}"
     yield f"    {finding.detail}"
     if finding.place is not None:
         where = f", {finding.place.where}" if finding.place.where else ""

@@ -13,8 +13,10 @@ import orjson
 from ..errors import EvidenceError, KeySourceError
 from ..evidence.proof import Trust
 from ..evidence.signing import PublicKey
+from ..evidence.span import Span
 from ..evidence.verify import judge
 from ..sources import inputs
+from ..sources.files import content
 from ..sources.spool import read_heads
 from . import report as shown
 from .quantities import moment_of
@@ -51,6 +53,10 @@ _MAX_KEY_BYTES = 64 * 1024
     metavar="FILE",
     help="Heads that you kept elsewhere, a line each: the records must reach them and agree.",
 )
+@click.option(
+    "--since", metavar="TIME", help="Prove what was observed from TIME on, in ISO 8601; what is earlier may be absent."
+)
+@click.option("--until", metavar="TIME", help="Prove what was observed before TIME; what is later may be absent.")
 @click.option("--strict", is_flag=True, help="Want all of it proved: pinned keys, no open tail, every end stated.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as one JSON object.")
 @click.option("--quiet", is_flag=True, help="Print nothing; the exit status tells.")
@@ -59,6 +65,8 @@ def verify(
     keys: tuple[Path, ...],
     revoked: tuple[tuple[Path, str], ...],
     held: tuple[Path, ...],
+    since: str | None,
+    until: str | None,
     strict: bool,
     as_json: bool,
     quiet: bool,
@@ -78,21 +86,22 @@ def verify(
       jwt-audit verify --key audit.pub --head kept-heads audit.jsonl
 
     \b
-    Exit status 0  valid: all that is here is as it was written
+    Exit status 0  valid: what is signed is as it was written
                 1  invalid: the first bad record is named, and why
                 2  incomplete: not provable, or nothing to verify; wrong usage
     """
     paths = paths or (_default(),)
     try:
         pins = {key.key_id: key for key in map(_key, keys)}
-        until = {_key(path, "--revoked").key_id: _time(text) for path, text in revoked}
+        ends = {_key(path, "--revoked").key_id: _time(text, "--revoked") for path, text in revoked}
+        span = _span(since, until)
         stored = [found for path in held for found in read_heads(path)]
         with _progress(paths, show=not (quiet or as_json)) as advance:
             copies = inputs.read(paths, advance)
     except (EvidenceError, KeySourceError) as error:
         click.echo(f"jwt-audit: {error}", err=True)
         sys.exit(2)
-    report = judge(copies, Trust(pins, until), held=stored, strict=strict)
+    report = judge(copies, Trust(pins, ends), held=stored, strict=strict, span=span)
     if as_json:
         click.echo(orjson.dumps(report.form(), option=orjson.OPT_INDENT_2))
     elif not quiet:
@@ -113,18 +122,18 @@ def _default() -> Path:
 
 def _key(path: Path, option: str = "--key") -> PublicKey:
     try:
-        if path.is_fifo() and not path.is_symlink():  # what a shell makes of <(…) is a link, and does not wait
-            raise KeySourceError(f"{option} {path}: a named pipe, not a file")
-        with path.open("rb") as file:
-            pem = file.read(_MAX_KEY_BYTES + 1)
-        if len(pem) > _MAX_KEY_BYTES:
-            raise KeySourceError(f"{option} {path}: larger than any PEM key")
+        pem = content(path, _MAX_KEY_BYTES)
+        if pem.count(b"-----BEGIN ") > 1:
+            raise KeySourceError("holds more than one PEM block; give one --key for each key, in a file of its own")
         key = PublicKey.from_pem(pem)
     except OSError as error:
         raise KeySourceError(f"{option} {path}: cannot be read ({error.strerror})") from error
+    except EvidenceError as error:
+        told = str(error).removeprefix(f"{path} ").removeprefix("is ")
+        told = "larger than any PEM key" if told.startswith("larger") else told
+        raise KeySourceError(f"{option} {path}: {told}") from error
     except KeySourceError as error:
-        told = str(error)
-        raise error if told.startswith(option) else KeySourceError(f"{option} {path}: {told}") from error
+        raise KeySourceError(f"{option} {path}: {error}") from error
     if b"PRIVATE KEY" in pem:
         click.echo(
             f"jwt-audit: {option} {path} is a private key: whoever has it can sign heads. Its public half is used; "
@@ -134,11 +143,18 @@ def _key(path: Path, option: str = "--key") -> PublicKey:
     return key
 
 
-def _time(text: str) -> int:
+def _time(text: str, option: str) -> int:
     moment = moment_of(text)
     if moment is None:
-        raise EvidenceError(f"--revoked {text}: no time in ISO 8601, such as 2026-11-25T12:00:00Z")
+        raise EvidenceError(f"{option} {text}: no time in ISO 8601, such as 2026-11-25T12:00:00Z")
     return moment
+
+
+def _span(since: str | None, until: str | None) -> Span:
+    span = Span(None if since is None else _time(since, "--since"), None if until is None else _time(until, "--until"))
+    if span.since is not None and span.until is not None and span.since >= span.until:
+        raise EvidenceError("--until is not later than --since")
+    return span
 
 
 @contextmanager

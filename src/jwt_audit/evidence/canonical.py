@@ -83,7 +83,11 @@ def load(data: bytes) -> dict[str, Any]:
         form = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise RecordError("the bytes are not JSON") from error
-    if not isinstance(form, dict) or orjson.dumps(form, option=orjson.OPT_SORT_KEYS) != data:
+    try:
+        same = isinstance(form, dict) and orjson.dumps(form, option=orjson.OPT_SORT_KEYS) == data
+    except TypeError as error:  # nested deeper than orjson writes
+        raise RecordError("the bytes are nested deeper than any record") from error
+    if not same:
         raise RecordError("the bytes are not in canonical form")
     return cast("dict[str, Any]", form)
 

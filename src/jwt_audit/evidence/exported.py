@@ -1,13 +1,14 @@
 """A record or head as a store exports it: carried bytes, and what is shown beside them.
 
 The carried bytes are what is proved; what is shown is what people read and search by, so where the
-two disagree that is told by the field's name, never by its value.
+two disagree, or where two readers would not read the same, that is told by the field's name, never by
+its value.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +20,22 @@ from . import heads
 from .canonical import MAX_BYTES
 from .copies import Copy
 from .facts import BadRecordError, of, read
+from .resource import Fault
 from .streams import Chain
-from .verdict import Kind, Place, Verdict
-from .visible import contradictions, normal
+from .verdict import Finding, Kind, Place, Verdict
+from .visible import Fields, contradictions, normal
 
 _HEAD_MARK = f'"type":"{heads.TYPE}"'
 
 
-Fields = list[tuple[str, Any]]
+Signed = Mapping[str, Any]
+"""The attributes that were signed, wrapped: what is shown exactly so needs no look."""
+NOTHING: Signed = {}
+
+
+def no_faults(_: Signed = NOTHING) -> Iterable[Fault]:
+    """Of what is written as it should be."""
+    return ()
 
 
 @dataclass(slots=True)
@@ -34,16 +43,20 @@ class Exported:
     """One audit record or head of an export.
 
     ``canonical`` are the carried bytes as text, ``signature`` a head's (base64). ``fields`` gives all
-    that is shown, by name, ``resource`` an OTLP resource's list. ``form`` is the canonical form that
-    the typed values make, where a store keeps them.
+    that is shown, by name, or all but what is shown exactly as it was signed; ``resource`` is an OTLP
+    resource. ``form`` is the canonical form that the typed values make, where a store keeps them and
+    nothing else stands among them. ``faults`` gives what readers may read differently, of the same,
+    ``resource_faults`` of the resource.
     """
 
     canonical: str | None
     signature: str | None
     hash: str | None
-    fields: Callable[[], Fields]
-    resource: list[Any] | None = None
+    fields: Callable[[Signed], Fields]
+    resource: Any = None
     form: dict[str, Any] | None = None
+    faults: Callable[[Signed], Iterable[Fault]] = no_faults
+    resource_faults: Callable[[], Iterable[Fault]] = no_faults
 
 
 def take(copy: Copy, record: Exported, place: Place) -> None:
@@ -61,11 +74,16 @@ def take(copy: Copy, record: Exported, place: Place) -> None:
         detail = "the carried bytes are no text"
         if isinstance(error, BadRecordError):
             kind, detail = error.kind, str(error)
-        stream, number = _shown_place(record)
-        if stream in copy.chains:
-            copy.chains[stream].bad(kind, detail, place, number)
-        else:
-            copy.add(Verdict.INVALID, kind, detail, place)
+        _tell(copy, record, Verdict.INVALID, kind, detail, place)
+
+
+def _tell(copy: Copy, record: Exported, verdict: Verdict, kind: Kind, detail: str, place: Place) -> None:
+    """A finding about a record whose place is only as far known as it is shown."""
+    stream, number = _shown_place(record)
+    if stream in copy.chains:
+        copy.chains[stream].findings.add(Finding(verdict, kind, detail, place, stream, number or None))
+    else:
+        copy.add(verdict, kind, detail, place)
 
 
 def _take_record(copy: Copy, record: Exported, payload: bytes, place: Place) -> None:
@@ -76,22 +94,22 @@ def _take_record(copy: Copy, record: Exported, payload: bytes, place: Place) -> 
         facts = of(form)
         chain = copy.offer(facts, digest, place)
         if record.hash is not None and record.hash != digest:
-            _compare(chain, facts.number, [attr.INTEGRITY_HASH], place)
+            _contradicted(chain, facts.number, [attr.INTEGRITY_HASH], place)
     else:
         facts = read(payload)
         chain = copy.offer(facts, digest, place)
-        _compare(chain, facts.number, contradictions(orjson.loads(payload), digest, record.fields()), place)
+        _compare(copy, chain, facts.number, orjson.loads(payload), digest, record, place)
     shown = copy.resource(facts.stream)
     if record.resource is not None:
-        shown.resource(record.resource, place)
+        shown.resource(record.resource, record.resource_faults, place)
     else:
-        shown.fields(record.fields(), place)
+        shown.fields(record.fields(NOTHING), place)
 
 
 def _written(form: dict[str, Any]) -> bytes | None:
     try:
         return orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
-    except TypeError:  # a lone surrogate, or a name that is no string
+    except TypeError:  # a lone surrogate, a name that is no string, or values nested too deep
         return None
 
 
@@ -99,12 +117,8 @@ def _take_head(copy: Copy, record: Exported, canonical: str, place: Place) -> No
     try:
         signed = heads.parse(canonical.encode("utf-8"), (record.signature or "").encode("utf-8"))
     except RecordError as error:
-        stream, _ = _shown_place(record)
         detail = "the signature is missing from the head" if not record.signature else str(error)
-        if stream in copy.chains:
-            copy.chains[stream].bad("bad_head", detail, place)
-        else:
-            copy.add(Verdict.INVALID, "bad_head", detail, place)
+        _tell(copy, record, Verdict.INVALID, "bad_head", detail, place)
         return
     head = signed.head
     chain = copy.chain(head.stream_id)
@@ -120,9 +134,9 @@ def _take_head(copy: Copy, record: Exported, canonical: str, place: Place) -> No
         "observed_timestamp": str(head.time),
         "timestamp": str(head.time),
     }
-    _compare(chain, head.number, contradictions(form, head.hash, record.fields()), place)
+    _compare(copy, chain, head.number, form, head.hash, record, place)
     if record.resource is not None:
-        copy.resource(head.stream_id).resource(record.resource, place)
+        copy.resource(head.stream_id).resource(record.resource, record.resource_faults, place)
 
 
 def _take_rebuilt(copy: Copy, record: Exported, place: Place) -> None:
@@ -131,6 +145,8 @@ def _take_rebuilt(copy: Copy, record: Exported, place: Place) -> None:
     if payload is not None and record.hash == hashlib.sha256(payload).hexdigest():
         _take_record(copy, record, payload, place)
         return
+    for kind, detail in record.faults(NOTHING):
+        _tell(copy, record, _verdict(kind), kind, detail, place)
     stream, number = _shown_place(record)
     if stream and number:
         copy.chain(stream).unprovable.setdefault(number, place)
@@ -138,7 +154,21 @@ def _take_rebuilt(copy: Copy, record: Exported, place: Place) -> None:
         copy.add(Verdict.INCOMPLETE, "unprovable", "the record carries no canonical bytes and names no place", place)
 
 
-def _compare(chain: Chain, number: int, wrong: list[str], place: Place) -> None:
+def _verdict(kind: Kind) -> Verdict:
+    return Verdict.INCOMPLETE if kind == "unknown_member" else Verdict.INVALID
+
+
+def _compare(
+    copy: Copy, chain: Chain, number: int, form: dict[str, Any], digest: str, record: Exported, place: Place
+) -> None:
+    for kind, detail in record.faults(form["attributes"]):
+        chain.findings.add(Finding(_verdict(kind), kind, detail, place, chain.stream, number))
+    wrong, uncompared = contradictions(form, digest, record.fields(form["attributes"]))
+    _contradicted(chain, number, wrong, place)
+    copy.uncompared += uncompared
+
+
+def _contradicted(chain: Chain, number: int, wrong: list[str], place: Place) -> None:
     for name in wrong:
         detail = f"the visible attribute {attr.text(name, 80)} contradicts the signed record"
         chain.bad("contradiction", detail, place, number)
@@ -147,7 +177,7 @@ def _compare(chain: Chain, number: int, wrong: list[str], place: Place) -> None:
 def _shown_place(record: Exported) -> tuple[str, int]:
     """Stream and number as far as they are shown, for the message."""
     stream, number = "", 0
-    for name, value in record.fields():
+    for name, value in record.fields(NOTHING):
         key = normal(name)
         if key == normal(attr.STREAM_ID) and isinstance(value, str):
             stream = value

@@ -68,6 +68,7 @@ def of(form: dict[str, Any]) -> Facts:
         previous = "" if previous is None else previous["stringValue"]
         observed_text = form["observed_timestamp"]
         observed = int(observed_text)
+        timestamp = int(form["timestamp"])
         event = form["event_name"]
         facts = Facts(
             attributes[attr.STREAM_ID]["stringValue"],
@@ -83,7 +84,9 @@ def of(form: dict[str, Any]) -> Facts:
             and 0 < number < 2**63
             and str(observed) == observed_text
             and 0 <= observed < 2**63
-            and int(form["timestamp"]) <= observed
+            and str(timestamp) == form["timestamp"]
+            and 0 <= timestamp <= observed
+            and type(previous) is str
             and type(event) is str
             and type(facts.stream) is str
             and type(facts.record_id) is str
@@ -157,10 +160,10 @@ def _statement(
     stream, number, digest = names
     known = attributes[digest]["stringValue"] if digest in attributes else ""
     previous = attributes.get(attr.UNDELIVERED_PREVIOUS, {}).get("stringValue", "")
-    return Statement(
-        kind, attributes[stream]["stringValue"], int(attributes[number]["intValue"]), known, by, by_number, place,
-        previous,
-    )  # fmt: skip
+    subject = attributes[stream]["stringValue"]
+    if not (type(subject) is str and type(known) is str and type(previous) is str):
+        raise TypeError("no text")
+    return Statement(kind, subject, int(attributes[number]["intValue"]), known, by, by_number, place, previous)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 
 from .heads import Head, SignedHead
 from .signing import PublicKey
+from .span import Span
 from .streams import Chain
 from .verdict import Kind, Place
 
-TAIL_SECONDS = 60
-TAIL_RECORDS = 10_000
-"""A live stream's head is at most a second or 256 records old. A longer open tail lacks its heads."""
+TAIL_SECONDS = 5
+TAIL_RECORDS = 2048
+"""An open tail that a living writer leaves. It signs a second, or 256 records, after the first that no head covers;
+what is written while the disk syncs comes on top. The seconds are counted within the tail: a stream may be idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ def prove(chain: Chain, trust: Trust, embedded: Mapping[str, PublicKey]) -> list
             told.add(wrong[0])
             kind, detail = wrong
             (chain.missing if kind == "no_key" else chain.bad)(kind, detail, place, signed.head.number)
+    if good:
+        chain.key_id = good[-1][0].head.key_id
+    elif chain.binding is not None:
+        chain.key_id = chain.binding.key.key_id
     return good
 
 
@@ -90,19 +96,42 @@ def _apply(head: Head, place: Place, chain: Chain) -> None:
         run.proved = max(run.proved, head.number)
 
 
-def judge_tail(chain: Chain, good: list[tuple[SignedHead, Place]], recovered_by: str | None) -> int:
-    """The length of the open tail; says whether it is one that a tick can leave."""
+def judge_tail(chain: Chain, good: bool, recovered_by: str | None, span: Span) -> int:
+    """The length of the open tail; says what of the stream's end is open. ``good``: it has a good head.
+
+    An end record is under a head, or the stream is not whole. Without one it is about what is signed:
+    of a living writer, and of an export, the rest may still come; of a dead one something signed has to say
+    that this was all, or nobody knows.
+    """
     run = chain.runs[-1]
     tail = run.last - run.proved
-    if not good and recovered_by is None:
+    seconds = (run.observed(run.last) - run.observed(max(run.first, run.proved + 1))) // 1_000_000_000 if tail else 0
+    short = tail <= TAIL_RECORDS and seconds <= TAIL_SECONDS
+    if run.proved >= run.first and span.is_after(run.observed(run.proved)):
+        return tail  # the end is later than what is asked for
+    if chain.end:
+        if tail:
+            detail = "it has its end record, and no signed head covers that"
+            chain.missing("unsigned_end" if good else "unsigned", detail, None, run.proved + 1)
+    elif recovered_by is not None and not tail:
+        pass
+    elif not good and recovered_by is None and (chain.writer == "elsewhere" or not short):
         chain.missing("unsigned", "no signed head proves any record of it", run.place)
-        return tail
-    if not tail:
-        return 0
-    since = run.observed(max(run.proved, run.first))
-    since = max([since, *(signed.head.time for signed, _ in good if signed.head.number == run.proved)])
-    seconds = (run.observed(run.last) - since) // 1_000_000_000
-    if tail > TAIL_RECORDS or seconds > TAIL_SECONDS:
+    elif not short:
         detail = f"{tail} records over {seconds} s follow the last signed head: heads are missing"
         chain.missing("heads_missing", detail, None, run.proved + 1)
+    if not chain.end and recovered_by is None:
+        _tell_open(chain, tail)
     return tail
+
+
+def _tell_open(chain: Chain, tail: int) -> None:
+    open_tail = f"; its last {tail} records are not signed" if tail else ""
+    if chain.writer == "alive":
+        chain.note("no_end", f"no end record: its process still runs{open_tail}", None, chain.last)
+    elif chain.writer == "elsewhere":
+        chain.note("no_end", f"no end record: it may go on{open_tail}", None, chain.last)
+    else:
+        known = "nothing writes it any more" if chain.writer == "gone" else "whether it is still written cannot be told"
+        detail = f"no end record, {known}, and no signed statement says that this is its end{open_tail}"
+        chain.missing("no_end", detail, None, chain.last)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from .facts import BadRecordError, Binding, Facts, Statement, binding, read, statements
 from .heads import SignedHead
@@ -19,6 +19,9 @@ from .verdict import Finding, Findings, Kind, Place, Verdict
 
 _ZERO_BLOCK = bytes(512)
 """A run of zeros of a disk sector's size: what a power loss leaves of data that was not synced."""
+
+
+Writer = Literal["alive", "gone", "unknown", "elsewhere"]
 
 
 class _Waiting(NamedTuple):
@@ -31,6 +34,11 @@ class _Waiting(NamedTuple):
 
 class Chain:
     """One stream in one copy. Fed by `line` (a spool) or by `offer` (an export), then closed."""
+
+    __slots__ = (
+        "_hash", "_ids", "_observed", "_segment_next", "_waiting", "binding", "duplicates", "end", "findings", "heads",
+        "key_id", "last", "runs", "source", "statements", "stopped", "stream", "unprovable", "writer",
+    )  # fmt: skip
 
     def __init__(self, stream: str, source: str, ids: set[bytes]) -> None:
         """``ids`` are the record ids seen so far in the whole copy."""
@@ -47,6 +55,10 @@ class Chain:
         """A bad line was met: what follows it was not read."""
         self.end = 0
         """The number of the end record, 0 without one."""
+        self.writer: Writer = "elsewhere"
+        """Of a spool: whether the stream's writer lives, as far as that can be told."""
+        self.key_id: str | None = None
+        """The key that counts for this stream: that of its good heads, else the one that it binds."""
         self.duplicates = 0
         self.unprovable: dict[int, Place] = {}
         """Records of an export that carry neither their bytes nor what these can be made of again."""
@@ -141,7 +153,11 @@ class Chain:
             self.bad("fork", f"there are two records with number {number}", place, number)
 
     def close(self) -> None:
-        """All of an export was read: what still waits comes before what came first, or begins new runs after holes."""
+        """All was read. Of an export what still waits comes before what came first, or begins new runs after holes."""
+        self._sort()
+        self.runs = [run for run in self.runs if run.last >= run.first]  # one was begun by a record that was refused
+
+    def _sort(self) -> None:
         if not self._waiting:
             return
         (begun,) = self.runs

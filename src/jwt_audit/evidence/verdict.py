@@ -5,6 +5,7 @@ No finding ever shows a value of a record: places, names, numbers and hashes are
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -38,13 +39,16 @@ Kind = Literal[
     # invalid
     "malformed", "not_canonical", "binding", "hash_mismatch", "previous_hash", "fork", "order", "gap", "splice",
     "after_end", "clock", "duplicate_id", "cut_off", "grew", "head_mismatch", "bad_head", "bad_signature", "other_key",
-    "unpinned_key", "downgrade", "revoked_key", "contradiction", "resource",
+    "unpinned_key", "downgrade", "revoked_key", "contradiction", "resource", "ambiguous",
     # incomplete
     "unsigned", "no_key", "unlinked", "heads_missing", "missing_prefix", "missing_records", "missing_stream",
-    "unprovable", "unreadable", "changed_meanwhile", "nothing", "open_tail", "unpinned",
+    "unprovable", "unreadable", "changed_meanwhile", "nothing", "open_tail", "unpinned", "unsigned_end",
+    "unproved_statement", "unknown_member", "hidden_stream",
+    # notes, or incomplete where docs/verification.md says when
+    "no_end", "behind",
     # notes
-    "torn", "no_end", "behind", "empty", "explained", "pruned", "start_unlinked", "unproved_statement",
-    "removed_unsigned", "unknown_file", "segment_gap", "several_keys",
+    "torn", "empty", "explained", "pruned", "start_unlinked", "unknown_file", "segment_gap", "several_keys",
+    "elsewhere", "open_start", "open_end", "uncompared",
 ]  # fmt: skip
 """The closed list of what can be found; docs/verification.md says of each what it means and what to do."""
 
@@ -96,39 +100,63 @@ class Finding:
         }
 
 
-MAX_FINDINGS = 100
-"""Findings kept of one stream; more of them only count."""
+KEPT_OF_A_KIND = 25
+"""Findings of one kind kept of one stream; more of them only count, and push out no other kind."""
 
 
 class Findings:
     """The findings about one stream, or about none in particular."""
 
+    __slots__ = ("counts", "kept")
+
     def __init__(self) -> None:
         self.kept: list[Finding] = []
-        self.more = 0
+        self.counts: Counter[tuple[Verdict, Kind]] = Counter()
+        """All that were found, those that are not kept among them, by verdict and kind."""
 
     def add(self, finding: Finding) -> None:
-        """Keep a finding, or count it where there are too many."""
-        if len(self.kept) < MAX_FINDINGS or (
-            # What decides the verdict is kept in any case, at the price of a note.
-            finding.verdict is not Verdict.VALID and self._drop_one(below=finding.verdict)
-        ):
+        """Count a finding, and keep it unless many of its kind are kept already."""
+        key = finding.verdict, finding.kind
+        self.counts[key] += 1
+        if self.counts[key] <= KEPT_OF_A_KIND:
             self.kept.append(finding)
-        else:
-            self.more += 1
 
-    def _drop_one(self, *, below: Verdict) -> bool:
-        for index in reversed(range(len(self.kept))):
-            if _SEVERITY.index(self.kept[index].verdict) < _SEVERITY.index(below):
-                del self.kept[index]
-                self.more += 1
-                return True
-        return False
+    def join(self, others: Findings) -> None:
+        """Add all of ``others``, those that only count among them."""
+        for one in others.kept:
+            self.add(one)
+            others.counts[one.verdict, one.kind] -= 1
+        self.counts.update(others.counts)
+        others.kept = []
+        others.counts.clear()
+
+    def tighten(self, kinds: Iterable[Kind]) -> None:
+        """Make problems of the notes of these kinds."""
+        for kind in kinds:
+            count = self.counts.pop((Verdict.VALID, kind), 0)
+            if count:
+                self.counts[Verdict.INCOMPLETE, kind] += count
+        self.kept = [
+            one.judged(Verdict.INCOMPLETE) if one.verdict is Verdict.VALID and one.kind in kinds else one
+            for one in self.kept
+        ]
+
+    @property
+    def more(self) -> int:
+        """How many were found beyond those that are kept."""
+        return self.counts.total() - len(self.kept)
+
+    def form(self) -> dict[str, int]:
+        """How many of each kind were found."""
+        totals: Counter[str] = Counter()
+        for (_, kind), count in self.counts.items():
+            totals[kind] += count
+        return dict(sorted(totals.items()))
 
     @property
     def verdict(self) -> Verdict:
         """What they add up to."""
-        return worst(finding.verdict for finding in self.kept)
+        return worst(verdict for (verdict, _), count in self.counts.items() if count)
 
     def problems(self) -> list[Finding]:
         """What keeps it from being valid, the gravest first, then by record number."""
@@ -164,6 +192,12 @@ class StreamReport:
     heads: int = 0
     duplicates: int = 0
     explained: int = 0
+    unprovable: int = 0
+    proved: int = 0
+    """Records that a good head covers; ``proved_until``: when the last of them was observed."""
+    proved_until: int = 0
+    writer: str = "elsewhere"
+    """Of a spool, whether its writer lives: ``alive``, ``gone``, ``unknown``; ``elsewhere`` in an export."""
 
     @property
     def verdict(self) -> Verdict:
@@ -181,16 +215,21 @@ class StreamReport:
             "last": self.last,
             "from": iso(self.from_time),
             "to": iso(self.to_time),
+            "proved": self.proved,
             "proved_up_to": self.proved_up_to,
+            "proved_until": iso(self.proved_until),
             "open_tail": self.open_tail,
             "ended": self.ended,
+            "writer": self.writer,
             "recovered_by": self.recovered_by,
             "key_id": self.key_id,
             "heads": self.heads,
             "duplicates": self.duplicates,
             "explained": self.explained,
+            "unprovable": self.unprovable,
             "problems": [finding.form() for finding in self.findings.problems()],
             "warnings": [finding.form() for finding in self.findings.notes()],
+            "found": self.findings.form(),
             "more_findings": self.findings.more,
         }
 
@@ -207,6 +246,13 @@ class Report:
     """Ids of the keys that the heads were verified with."""
     other_records: int = 0
     """Log records in the inputs that are no audit records."""
+    unread_bytes: int = 0
+    """Bytes of the inputs that are torn, damaged, or no value."""
+    uncompared: int = 0
+    """Shown times and members in a form that cannot be compared."""
+    since: int | None = None
+    until: int | None = None
+    """The time that was asked about, in nanoseconds."""
 
     @property
     def verdict(self) -> Verdict:
@@ -218,24 +264,44 @@ class Report:
         found = [*self.findings.problems(), *(one for stream in self.streams for one in stream.findings.problems())]
         return sorted(found, key=lambda one: -_SEVERITY.index(one.verdict))
 
+    def notes(self) -> list[Finding]:
+        """All that is worth knowing and no problem."""
+        return [*self.findings.notes(), *(one for stream in self.streams for one in stream.findings.notes())]
+
+    def counts(self, *, problems: bool) -> Counter[str]:
+        """How many problems, or notes, of each kind were found, those that are not kept among them."""
+        totals: Counter[str] = Counter()
+        for findings in (self.findings, *(stream.findings for stream in self.streams)):
+            for (verdict, kind), count in findings.counts.items():
+                if (verdict is not Verdict.VALID) is problems:
+                    totals[kind] += count
+        return +totals
+
     def form(self) -> dict[str, Any]:
         """The report as it is printed with ``--json``; docs/verification.md tells the members."""
         return {
             "verdict": self.verdict.value,
             "strict": self.strict,
+            "range": {"since": iso(self.since or 0), "until": iso(self.until or 0)},
             "trust": {"mode": "pinned" if self.pinned else "first_use", "keys": self.keys},
             "totals": {
                 "streams": len(self.streams),
                 "records": sum(stream.records for stream in self.streams),
+                "proved": sum(stream.proved for stream in self.streams),
                 "heads": sum(stream.heads for stream in self.streams),
                 "open_tail": sum(stream.open_tail for stream in self.streams),
                 "duplicates": sum(stream.duplicates for stream in self.streams),
                 "explained": sum(stream.explained for stream in self.streams),
+                "unprovable": sum(stream.unprovable for stream in self.streams),
+                "uncompared": self.uncompared,
                 "other_records": self.other_records,
+                "unread_bytes": self.unread_bytes,
             },
             "streams": [stream.form() for stream in self.streams],
             "problems": [finding.form() for finding in self.findings.problems()],
             "warnings": [finding.form() for finding in self.findings.notes()],
+            "found": self.findings.form(),
+            "more_findings": self.findings.more,
         }
 
 

@@ -3,7 +3,8 @@
 Invariants: only what was delivered, or is not to be, is removed, never a stream's last segment while it may go on, and
 nothing of which anything cannot be told. An ``audit.stream.pruned`` record says up to which record,
 and is signed before anything goes: what is missing can be told from what was taken away, whenever
-the process is killed. Before a stream goes, its last head is in the file ``pruned`` where that takes
+the process is killed. What the records that go say of other streams is said again, signed too, where
+that is still needed. Before a stream goes, its last head is in the file ``pruned`` where that takes
 it; before its first segment goes, its first record is in ``start``. Of very many streams a pass does
 a part, so that delivery does not wait.
 """
@@ -24,6 +25,7 @@ from ..spool.segment import SUFFIX, segment_index
 from ..spool.spool import Cursor, Spool, Stream
 from ..stream_ends import Last, first_line, last_head, last_of_stream, last_record
 from .deadletter import Emit, Settle
+from .restate import Restate
 
 PRESSURE = 0.7
 """From this share of the room that there is, delivered evidence goes before its time: new records matter more."""
@@ -77,6 +79,7 @@ class Pruner:
         self._done: dict[str, _Piece] = {}
         self._stated: set[tuple[str, str]] = set()
         """What was stated and could not be removed yet."""
+        self._restate = Restate(spool.root)
         self._next = 0.0
 
     def forget(self) -> None:
@@ -157,7 +160,7 @@ class Pruner:
         for piece in pieces:
             try:
                 self._state(piece)
-            except JWTAuditError as error:
+            except (OSError, JWTAuditError) as error:
                 failures.append(error)
                 break  # no room for a statement, or nothing can be read: nothing more goes
             stated.append(piece)
@@ -181,12 +184,15 @@ class Pruner:
         key = piece.stream.id, "" if piece.path is None else piece.path.name
         if key in self._stated:
             return
+        stream, whole = piece.stream, piece.path is None
         if piece.path is None:
-            last, what = last_of_stream(piece.stream), f"a {self._kind} stream"
+            paths, last, what = stream.segments(), last_of_stream(stream), f"a {self._kind} stream"
         else:
-            last, what = last_record(piece.path), f"a {self._kind} segment"
+            paths, last, what = [piece.path], last_record(piece.path), f"a {self._kind} segment"
+        for said in self._restate.needed(stream, paths, whole=whole):
+            self._emit(said.event, said.attributes, said.body)
         if last.number:  # else it holds no record
-            self._emit(attr.EVENT_STREAM_PRUNED, *_statement(piece.stream, last, what))
+            self._emit(attr.EVENT_STREAM_PRUNED, *_statement(stream, last, what))
         self._stated.add(key)
 
     def _remove(self, piece: _Piece) -> None:

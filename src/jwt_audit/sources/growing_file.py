@@ -18,6 +18,7 @@ import orjson
 
 from .. import attributes as attr
 from ..errors import EvidenceError
+from ..evidence.audit import is_audit
 from ..evidence.visible import plain
 from .backwards import end_of_lines, lines_backwards
 from .cut import records
@@ -169,16 +170,20 @@ class GivenLines(GrowingFile):
 
 
 def exported(raw: bytes) -> list[Seen] | None:
-    """The audit records of one line of OTLP/JSON, heads not among them; None for what is no OTLP."""
+    """The audit records of one line of OTLP/JSON, heads not among them; None for what is no OTLP.
+
+    What is an audit record is `verify`'s rule: whatever is shown here is judged there.
+    """
     if not raw.strip():
         return []
     try:
         found = []
         known, service = None, ""
-        for record, resource, *_ in records(orjson.loads(raw)):
+        for record, group, *_ in records(orjson.loads(raw)):
+            resource = group.get("resource", {}).get("attributes", [])
             attributes = {item["key"]: plain(item.get("value")) for item in record.get("attributes", ())}
             event = str(record.get("eventName", ""))
-            if attr.RECORD_ID in attributes and event != attr.EVENT_HEAD:
+            if is_audit(attributes, event) and event != attr.EVENT_HEAD:
                 time = int(record.get("timeUnixNano", 0))
                 recorded = int(record.get("observedTimeUnixNano", time))
                 if resource is not known:

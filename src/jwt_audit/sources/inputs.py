@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import EvidenceError
 from ..evidence.copies import Copy
 from ..spool.segment import SUFFIX
-from .exports import EXPORT_SUFFIXES, STDIN, Advance, export_files, read_exports
+from .exports import EXPORT_NAME, STDIN, Advance, export_files, read_exports
 from .spool import read_spool, read_stream
 
 
@@ -56,7 +56,8 @@ def size(paths: Iterable[Path]) -> int:
     for path in paths:
         with suppress(OSError):  # told when it is read
             for one in path.rglob("*") if path.is_dir() else [path]:
-                counts = one is path or one.name == "heads" or one.name.endswith((SUFFIX, *EXPORT_SUFFIXES))
+                named = one.name == "heads" or one.name.endswith(SUFFIX) or EXPORT_NAME.fullmatch(one.name)
+                counts = one is path or named
                 if counts and one.is_file():
                     total += one.stat().st_size
     return total

@@ -47,12 +47,18 @@ def test_several_copies_are_told_apart() -> None:
     assert sorted(shown) == sorted([str(VALID), *[str(DATA / "spool-valid/spool")] * 2])
 
 
-def test_an_open_tail_is_said_in_the_first_line() -> None:
+def test_an_open_tail_is_said_in_the_first_line(tmp_path: Path) -> None:
     """An auditor who reads one line must not miss it."""
-    said = run(DATA / "spool-killed/spool")
+    stream = LiveStream(tmp_path / "spool")
+    stream.requests(2).head()
+    stream.requests(2)
+    said = run(tmp_path / "spool")
+    stream.close()
     assert said.output.splitlines()[0] == (
-        "valid: 5 records in 1 stream; 2 of them are chained but not yet signed (the open tail)"
+        "valid: 5 records in 1 stream, up to record 3; 2 newer ones are not signed yet; "
+        "1 stream without an end may go on"
     )
+    assert run(DATA / "spool-killed/spool").exit_code == 2
 
 
 def test_bad_input_names_the_first_bad_record_in_the_first_line() -> None:
@@ -82,7 +88,7 @@ def test_long_lists_are_cut_and_say_so(tmp_path: Path) -> None:
     bad = tmp_path / "spool/streams/s24/heads"
     bad.write_bytes(b"rubbish\n" * 12)
     lines = run(tmp_path / "spool").output.splitlines()
-    assert "  and 3 more; --json lists them" in lines
+    assert "  and 3 more: bad_head 2, unsigned 1" in lines
     assert "  and 5 more; --json lists them" in lines
     assert lines[lines.index("Streams:") + 1] == "  invalid s24"
 
@@ -199,7 +205,7 @@ def test_another_key_and_a_revoked_one() -> None:
 def test_heads_kept_elsewhere_must_be_reached() -> None:
     """The file is as the spool has it."""
     directory = DATA / "spool-cut-with-heads"
-    assert run(directory / "spool").exit_code == 0
+    assert run(directory / "spool").exit_code == 2
     assert run(directory / "spool", "--head", directory / "kept-heads").exit_code == 1
 
 

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from jwt_audit.evidence.verdict import MAX_FINDINGS, Finding, Findings, Place, Report, StreamReport, Verdict, iso, worst
+from jwt_audit.evidence.verdict import (
+    KEPT_OF_A_KIND,
+    Finding,
+    Findings,
+    Place,
+    Report,
+    StreamReport,
+    Verdict,
+    iso,
+    worst,
+)
 
 VALID, INVALID, INCOMPLETE = Verdict.VALID, Verdict.INVALID, Verdict.INCOMPLETE
 
@@ -42,20 +52,31 @@ def test_problems_come_the_gravest_first_and_by_number() -> None:
 
 
 def test_no_flood_of_findings_hides_the_one_that_decides() -> None:
-    """Only a hundred are kept; what is graver takes the place of what is less so, and the rest is counted."""
+    """So many of a kind are kept, of each kind; the rest is counted."""
     findings = Findings()
-    for _ in range(MAX_FINDINGS + 5):
+    for _ in range(KEPT_OF_A_KIND + 5):
         findings.add(finding(VALID))
-    assert (len(findings.kept), findings.more, findings.verdict) == (MAX_FINDINGS, 5, VALID)
+    assert (len(findings.kept), findings.more, findings.verdict) == (KEPT_OF_A_KIND, 5, VALID)
     findings.add(finding(INCOMPLETE, 7))
     findings.add(finding(INVALID, 8))
-    assert (len(findings.kept), findings.more, findings.verdict) == (MAX_FINDINGS, 7, INVALID)
-    for number in range(MAX_FINDINGS * 2):
+    assert (len(findings.kept), findings.more, findings.verdict) == (KEPT_OF_A_KIND + 2, 5, INVALID)
+    for number in range(KEPT_OF_A_KIND * 2):
         findings.add(finding(INVALID, number))
     assert findings.verdict is INVALID
+    assert len(findings.notes()) == KEPT_OF_A_KIND
+    assert [one.number for one in findings.problems() if one.verdict is INCOMPLETE] == [7]
+    assert findings.form() == {"gap": 3 * KEPT_OF_A_KIND + 7}
+
+
+def test_notes_that_count_more_than_are_kept_become_problems_all_at_once() -> None:
+    """Strictness sees each kind, however many there are of another."""
+    findings = Findings()
+    for _ in range(KEPT_OF_A_KIND * 3):
+        findings.add(finding(VALID))
+    findings.tighten({"gap"})
+    assert findings.verdict is INCOMPLETE
+    assert findings.more == KEPT_OF_A_KIND * 2
     assert not findings.notes()
-    findings.add(finding(INCOMPLETE))
-    assert len(findings.kept) == MAX_FINDINGS
 
 
 @pytest.mark.parametrize(
@@ -86,11 +107,15 @@ def test_the_report_adds_its_streams_up() -> None:
     assert form["totals"] == {
         "streams": 2,
         "records": 6,
+        "proved": 0,
         "heads": 4,
         "open_tail": 2,
         "duplicates": 0,
         "explained": 0,
+        "unprovable": 0,
+        "uncompared": 0,
         "other_records": 5,
+        "unread_bytes": 0,
     }
     assert form["trust"] == {"mode": "pinned", "keys": ["k"]}
     assert [stream["verdict"] for stream in form["streams"]] == ["valid", "invalid"]

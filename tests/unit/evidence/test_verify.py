@@ -12,8 +12,10 @@ from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value
 from jwt_audit.evidence import chain, heads
 from jwt_audit.evidence.canonical import canonical, parse
+from jwt_audit.evidence.copies import Copy
 from jwt_audit.evidence.heads import SignedHead
 from jwt_audit.evidence.signing import Signer
+from jwt_audit.evidence.streams import Writer
 from jwt_audit.evidence.verdict import Place, Report, Verdict
 from support.evidence import (
     Line,
@@ -45,6 +47,13 @@ STREAM = stream()
 OTHER = stream()
 LINES, HEADS = STREAM.lines, STREAM.heads
 LAST = len(LINES)
+
+
+def living(copy: Copy, writer: Writer = "alive") -> Copy:
+    """The same spool, with this said of the writers of its streams."""
+    for one in copy.chains.values():
+        one.writer = writer
+    return copy
 
 
 def rehashed(line: Line, change: Callable[[Any], None]) -> Line:
@@ -305,7 +314,7 @@ def test_a_key_is_good_until_it_is_revoked() -> None:
     key = SIGNER.public_key.key_id
     assert verdict(as_spool(STREAM), trust={"revoked": {key: second}}).verdict is VALID
     report = verdict(as_spool(STREAM), trust={"revoked": {key: first}})
-    assert kinds(report) == {"revoked_key"}
+    assert kinds(report) == {"revoked_key", "unsigned_end"}
 
 
 def test_an_algorithm_cannot_be_lowered() -> None:
@@ -337,29 +346,76 @@ def test_a_first_record_that_contradicts_itself_binds_nothing(name: str, value: 
 # Tails, ends, emptiness
 
 
-def test_an_open_tail_is_told_and_strictly_refused() -> None:
-    """A crash is no tampering; what follows the last head is chained, not signed."""
+def test_the_open_tail_of_a_living_stream_is_told_and_strictly_refused() -> None:
+    """What follows the last head is chained, not signed."""
+    made = died(4)
+    report = verdict(living(as_spool(made)), pins=[SIGNER])
+    assert report.verdict is VALID
+    assert (report.streams[0].proved_up_to, report.streams[0].open_tail) == (2, 3)
+    assert "no_end" in kinds(report, VALID)
+    assert kinds(verdict(living(as_spool(made)), pins=[SIGNER], strict=True)) == {"open_tail", "no_end"}
+
+
+@pytest.mark.parametrize("tail", [0, 3])
+@pytest.mark.parametrize("writer", ["gone", "unknown"])
+def test_a_dead_stream_that_nothing_closes_is_incomplete(tail: int, writer: Writer) -> None:
+    """With a tail or without: cut back to an early head together with the file of heads it looks just like that."""
+    report = verdict(living(as_spool(died(1 + tail)), writer), pins=[SIGNER])
+    assert report.verdict is INCOMPLETE
+    assert kinds(report) == {"no_end"}
+    assert report.streams[0].open_tail == tail
+
+
+def test_an_end_that_is_not_signed_is_not_whole() -> None:
+    """A stream with an end record is signed to its end."""
+    for copy in (spool_copy((STREAM.id, [LINES], HEADS[:1])), export_copy(EXPORTED[:-1])):
+        report = verdict(copy, pins=[SIGNER])
+        assert report.verdict is INCOMPLETE
+        assert kinds(report) == {"unsigned_end"}
+
+
+def test_a_stream_whose_end_was_dropped_is_proved_as_far_as_it_is_signed() -> None:
+    """An export without an end may go on: what is forged behind its last head is not part of what is proved."""
+    report = verdict(export_copy(sent(died(3))), pins=[SIGNER])
+    assert report.verdict is VALID
+    assert (report.streams[0].proved_up_to, report.streams[0].open_tail) == (2, 2)
+    assert "no_end" in kinds(report, VALID)
+
+
+def test_an_idle_minute_one_request_and_a_kill_is_no_missing_head() -> None:
+    """A tail is as long as from its own first record to its last, however long nothing happened before."""
     made = MadeStream(signer=SIGNER)
     made.requests(2).head()
-    made.requests(3)
-    report = verdict(as_spool(made), pins=[SIGNER])
-    assert report.verdict is VALID
-    assert (report.streams[0].proved_up_to, report.streams[0].open_tail) == (3, 3)
-    assert "no_end" in kinds(report, VALID)
-    assert kinds(verdict(as_spool(made), pins=[SIGNER], strict=True)) == {"open_tail", "no_end"}
+    made.now += 3_600_000_000_000
+    made.request()
+    assert verdict(living(as_spool(made))).verdict is VALID
+    later = follower(says=[("recovered", made, 4)])
+    assert verdict(as_spool(made, later), pins=[SIGNER], strict=True).verdict is VALID
 
 
-@pytest.mark.parametrize("seconds", [61, 0])
+@pytest.mark.parametrize("seconds", [6, 0])
 def test_a_tail_longer_than_a_tick_lacks_its_heads(seconds: int) -> None:
     """Heads stripped from the end: a living process signs each second, or each 256 records."""
     made = MadeStream(signer=SIGNER)
     made.requests(2).head()
+    made.request()
     if seconds:
         made.now += seconds * 1_000_000_000
         made.request()
     else:
-        made.requests(10_001)
-    assert kinds(verdict(as_spool(made))) == {"heads_missing"}
+        made.requests(2049)
+    assert kinds(verdict(living(as_spool(made)))) == {"heads_missing"}
+    assert kinds(verdict(export_copy(sent(made)))) == {"heads_missing"}
+
+
+def test_before_its_first_head_a_living_stream_is_an_open_tail() -> None:
+    """Beside others that are proved; alone nothing is proved, and that is not valid."""
+    young = MadeStream(signer=SIGNER).requests(2)
+    report = verdict(living(as_spool(STREAM, young)), pins=[SIGNER])
+    assert report.verdict is VALID
+    assert sum(one.open_tail for one in report.streams) == 3
+    assert kinds(verdict(living(as_spool(young)), pins=[SIGNER])) == {"unsigned"}
+    assert kinds(verdict(as_spool(young), pins=[SIGNER])) == {"no_end"}, "killed at once: its tail is open"
 
 
 def test_a_stream_without_any_head_is_not_proved() -> None:
@@ -428,9 +484,9 @@ def held(*signed: SignedHead) -> list[tuple[SignedHead, Place]]:
 def test_a_spool_cut_with_its_heads_is_caught_by_a_held_head() -> None:
     """Right in itself, and shorter than it was: a rollback."""
     cut = [LINES[:3]], HEADS[:1]
-    assert verdict(spool_copy((STREAM.id, *cut))).verdict is VALID
+    assert kinds(verdict(spool_copy((STREAM.id, *cut)))) == {"no_end"}
     report = verdict(spool_copy((STREAM.id, *cut)), held=held(HEADS[1]))
-    assert kinds(report) == {"cut_off"}
+    assert kinds(report) == {"cut_off", "no_end"}
     assert report.problems()[0].number == 4
     assert verdict(as_spool(STREAM), held=held(*HEADS), pins=[SIGNER], strict=True).verdict is VALID
 
@@ -491,7 +547,7 @@ def test_a_stream_cut_off_since_another_saw_it_is_caught() -> None:
     short = (STREAM.id, [LINES[:3]], HEADS[:1])
     later = follower(STREAM)
     report = verdict(spool_copy(short, (later.id, [later.lines], later.heads)))
-    assert kinds(report) == {"cut_off"}
+    assert kinds(report, INVALID) == {"cut_off"}
 
 
 def test_a_stream_made_anew_since_another_saw_it_is_caught() -> None:
@@ -547,9 +603,9 @@ def test_the_tail_of_a_dead_stream_cut_or_changed_is_caught() -> None:
     dead = died()
     later = follower(says=[("recovered", dead, 4)])
     rest = (later.id, [later.lines], later.heads)
-    assert kinds(verdict(spool_copy((dead.id, [dead.lines[:3]], dead.heads), rest))) == {"cut_off"}
+    assert kinds(verdict(spool_copy((dead.id, [dead.lines[:3]], dead.heads), rest)), INVALID) == {"cut_off"}
     swapped = [*dead.lines[:3], rehashed(dead.lines[3], renamed)]
-    assert kinds(verdict(spool_copy((dead.id, [swapped], dead.heads), rest))) == {"fork"}
+    assert kinds(verdict(spool_copy((dead.id, [swapped], dead.heads), rest)), INVALID) == {"fork"}
 
 
 # Retention
@@ -575,13 +631,12 @@ def test_retention_removed_less_than_is_missing() -> None:
 
 
 def test_what_retention_is_said_to_have_removed_must_be_signed() -> None:
-    """Without a head over the statement it is a note, and strictly a problem."""
+    """Without a head over the statement it explains nothing."""
     later = follower(says=[("pruned", STREAM, 3)], end=False)
     later.request()
     kept = (STREAM.id, [LINES[:1], LINES[3:]], HEADS)
     copy = spool_copy(kept, (later.id, [later.lines], later.heads), pruned=STREAM.id)
-    assert "unproved_statement" in kinds(verdict(copy), VALID)
-    assert "unproved_statement" in kinds(verdict(copy, strict=True), INCOMPLETE)
+    assert "unproved_statement" in kinds(verdict(copy), INCOMPLETE)
 
 
 def test_a_stream_that_retention_removed_whole_is_not_missed() -> None:
@@ -648,7 +703,7 @@ def test_an_export_that_lags_behind_is_told() -> None:
 def test_a_spool_shorter_than_what_it_delivered_was_cut() -> None:
     """The export is the copy kept elsewhere."""
     report = verdict(export_copy(EXPORTED), spool_copy((STREAM.id, [LINES[:3]], HEADS[:1])))
-    assert kinds(report) == {"cut_off"}
+    assert kinds(report, INVALID) == {"cut_off"}
 
 
 def test_two_histories_of_one_stream_are_a_fork() -> None:

@@ -8,11 +8,10 @@ import pytest
 
 from jwt_audit import attributes as attr
 from jwt_audit.evidence.copies import Copy
-from jwt_audit.evidence.exported import take
 from jwt_audit.evidence.proof import Trust
 from jwt_audit.evidence.verdict import Place, Report, Verdict
 from jwt_audit.evidence.verify import judge
-from jwt_audit.sources import stores
+from jwt_audit.sources.exports import take_value
 from support.evidence import kinds, sent
 from support.streams import MadeStream
 
@@ -27,7 +26,7 @@ def plain_value(wrapped: dict[str, Any]) -> str:
 
 ROWS = [
     {item["key"]: plain_value(item["value"]) for item in (*resource["attributes"], *record["attributes"])}
-    | {"_msg": record["body"]["stringValue"]}
+    | {"_msg": record["body"]["stringValue"], "time": record["timeUnixNano"]}
     for record, resource in sent(STREAM)
 ]
 
@@ -35,14 +34,9 @@ ROWS = [
 def report(answer: Any) -> tuple[Report, int]:
     """The verdict, and how many other records were counted."""
     copy = Copy("answer", spool=False)
-    others = 0
-    for one in stores.records(answer):
-        if one is None:
-            others += 1
-        else:
-            take(copy, one, Place("answer", 1))
+    take_value(copy, answer, Place("answer", 1))
     copy.close()
-    return judge([copy], Trust()), others
+    return judge([copy], Trust()), copy.other_records
 
 
 def underscored(row: dict[str, Any]) -> dict[str, Any]:
@@ -73,11 +67,13 @@ ANSWERS: dict[str, Any] = {
     "objects in objects": [nested(row) for row in ROWS],
     "hits": {"took": 3, "hits": {"total": {"value": 5}, "hits": [{"_id": "x", "_source": row} for row in ROWS]}},
     "Loki, labels": {
-        "data": {"result": [{"stream": underscored(row), "values": [["1", row["_msg"]]]} for row in ROWS]}
+        "data": {"result": [{"stream": underscored(row), "values": [[row["time"], row["_msg"]]]} for row in ROWS]}
     },
     "Loki, metadata": {
         "data": {
-            "result": [{"stream": {"app": "shop"}, "values": [["1", row["_msg"], underscored(row)] for row in ROWS]}]
+            "result": [
+                {"stream": {"app": "shop"}, "values": [[row["time"], row["_msg"], underscored(row)] for row in ROWS]}
+            ]
         }
     },
     "resource apart": [

@@ -30,7 +30,7 @@ def read(data: bytes) -> tuple[list[Any], list[tuple[int, bool]]]:
         if isinstance(one, Unread):
             unread.append((one.place.offset, one.torn))
         else:
-            value, place = one
+            value, place, _ = one
             found.append(value)
             assert place.source == "file"
             assert data[place.offset : place.offset + 1] in (b"{", b"[")
