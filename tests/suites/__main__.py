@@ -1,7 +1,7 @@
 """Runs the test suites of OpenTelemetry's instrumentations and of frameworks, with us and without, and compares.
 
 ``python -m suites DIRECTORY [NAME …]``: archives, unpacked suites, spools and results go below ``DIRECTORY``; a
-``NAME`` is a part of an archive's. Both runs are made under ``opentelemetry-instrument`` with all other
+``NAME`` is an archive's, or a part of some archives'. Both runs are made under ``opentelemetry-instrument`` with all other
 instrumentation off, as these suites instrument by themselves; they differ in us alone. Ends with 1 where the
 outcome of a test differs and does so again.
 """
@@ -166,12 +166,14 @@ def main() -> int:
     given = tomli.loads((HERE / "suites.toml").read_text("utf-8"))["suite"]
     wanted = sys.argv[2:]
     suites = [Suite(one["archive"], one["sha256"], tuple(one.get("arguments", ()))) for one in given]
+    names = [suite.name for suite in suites]
+    chosen = {name for part in wanted for name in names if name == part or (part not in names and part in name)}
     runner = Runner(Path(sys.argv[1]).resolve())
     shutil.rmtree(runner.root / "spools", ignore_errors=True)
     print(f"{HEADS[0]:46}" + "".join(f"{head:>11}" for head in HEADS[1:]), flush=True)
     found: dict[str, tuple[str, str]] = {}
     for suite in suites:
-        if wanted and not any(part in suite.name for part in wanted):
+        if wanted and suite.name not in chosen:
             continue
         row, differing = runner.compare(suite)
         found |= {f"{suite.name} {test}": pair for test, pair in differing.items()}
