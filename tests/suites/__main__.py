@@ -1,8 +1,8 @@
 """Runs the test suites of OpenTelemetry's instrumentations and of frameworks, with us and without, and compares.
 
 ``python -m suites DIRECTORY [NAME …]``: archives, unpacked suites, spools and results go below ``DIRECTORY``; a
-``NAME`` is an archive's, or a part of some archives'. Both runs are made under ``opentelemetry-instrument`` with all other
-instrumentation off, as these suites instrument by themselves; they differ in us alone. Ends with 1 where the
+``NAME`` is an archive's, or a part of some archives'. Both runs are made under ``opentelemetry-instrument`` with all
+other instrumentation off, as these suites instrument by themselves; they differ in us alone. Ends with 1 where the
 outcome of a test differs and does so again.
 """
 
