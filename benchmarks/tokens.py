@@ -20,7 +20,7 @@ import jwt
 from jwt.utils import base64url_encode
 
 from jwt_audit.context import Request
-from jwt_audit.identity import Status
+from jwt_audit.identity.caller import Status
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline, compose
 
 from . import issuer

@@ -14,7 +14,7 @@ from .attributes import Value, bounded
 from .context import Request, current_request
 from .errors import JWTAuditError, RecordError
 from .evidence.record import SCHEMA_VERSION, Record
-from .identity import ABSENT, Identity
+from .identity.caller import ABSENT, Identity
 from .recorder import Receipt
 
 _emitter: Callable[[Record], Receipt] | None = None

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from . import attributes as attr
 from .attributes import Value
-from .config import Config
 from .diagnostics import tell
 from .errors import KeySourceError
 from .losses import Losses
 from .recorder import Recorder
+from .settings.config import Config
+from .settings.variables import PREFIX
 from .ship.deadletter import Emit, Settle
 from .ship.deliver import Attempt
 from .ship.http import Endpoint
 from .ship.keeper import Keeper
 from .ship.shipper import Shipper
 from .spool.spool import Spool
-from .values import PREFIX
 
 if TYPE_CHECKING:
     from .evidence.signing import Signer

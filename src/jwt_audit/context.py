@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Any, Protocol
 
 from .attributes import Value
-from .identity import ABSENT, Identity
+from .identity.caller import ABSENT, Identity
 
 
 class Phase(IntEnum):

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .context import Phase, Request, in_flight
-from .identity import Identity, Reason
+from .identity.caller import Identity, Reason
 from .tokens.extract import Sources
 from .tokens.observed import Verification
 

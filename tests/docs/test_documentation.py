@@ -15,15 +15,17 @@ import pytest
 from click.testing import CliRunner
 
 from jwt_audit import attributes as attr
-from jwt_audit import config, values
 from jwt_audit.cli.main import main
 from jwt_audit.evidence.verdict import Kind
 from jwt_audit.evidence.verify import STRICT_KINDS
+from jwt_audit.settings import config
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.variables import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS = ("docs", "examples", "collector-config", "changelog.d")
 PAGES = sorted([ROOT / "README.md", *(path for name in SECTIONS for path in (ROOT / name).rglob("*.md"))])
-SETTINGS = {f"{values.PREFIX}{field.name.upper()}": field for field in fields(config.Config) if field.metadata}
+SETTINGS = {f"{PREFIX}{field.name.upper()}": field for field in fields(config.Config) if field.metadata}
 
 
 def text(*paths: Path) -> str:
@@ -65,7 +67,7 @@ def chapters() -> dict[str, str]:
 
 def test_each_variable_is_documented_and_none_that_is_not_there() -> None:
     """The table of docs/configuration.md is the list of settings."""
-    documented = {name for name in rows("docs/configuration.md") if name.startswith(values.PREFIX)}
+    documented = {name for name in rows("docs/configuration.md") if name.startswith(PREFIX)}
     assert documented == set(SETTINGS)
 
 
@@ -77,7 +79,7 @@ def test_the_documented_default_is_the_default(variable: str) -> None:
     if not default.startswith("`"):
         assert field.name in ("spool", "endpoint", "headers") or field.default in (None, ())
         return
-    loaded, problems = config.load({variable: default.strip("`")})
+    loaded, problems = load({variable: default.strip("`")})
     assert problems == []
     assert getattr(loaded, field.name) == field.default
 
@@ -85,7 +87,7 @@ def test_the_documented_default_is_the_default(variable: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_each_variable_that_a_page_names_exists(page: Path) -> None:
     """A misspelt variable in an example would be refused at start."""
-    named = set(re.findall(rf"{values.PREFIX}[A-Z][A-Z_]*[A-Z]", text(page)))
+    named = set(re.findall(rf"{PREFIX}[A-Z][A-Z_]*[A-Z]", text(page)))
     assert named - set(SETTINGS) == set()
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.config import Config, load
-from jwt_audit.identity import ActorType, Reason
-from jwt_audit.issuer_file import presets
+from jwt_audit.identity.caller import ActorType, Reason
+from jwt_audit.settings.config import Config
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.issuer_file import presets
+from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import KeyRing, make_issuers
 from jwt_audit.tokens.verify import TokenVerifier
-from jwt_audit.values import PREFIX
 from support.headers import request_with
 from support.issuer import SECRET, SigningKey, jwks, signing_key
 from support.shapes import IAT, SHAPES

@@ -21,8 +21,8 @@ import yaml
 from click.testing import CliRunner
 
 from jwt_audit.cli.main import main
-from jwt_audit.config import load
-from jwt_audit.values import PREFIX
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.variables import PREFIX
 from support.receivers import records, running_sink, until
 from support.served import BIN, SECONDS, free_port
 

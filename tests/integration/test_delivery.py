@@ -15,9 +15,9 @@ import orjson
 import pytest
 
 from jwt_audit import attributes as attr
+from jwt_audit.settings.variables import PREFIX
 from jwt_audit.spool.durable import Lock, LockState
 from jwt_audit.spool.spool import Stream
-from jwt_audit.values import PREFIX
 from support.receivers import COMMAND, Reply, Sent, partial, receiving, records, running_shipper, running_sink, until
 from support.shipping import shipping
 from support.spools import LiveStream, make_stream

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jwt_audit.values import PREFIX
+from jwt_audit.settings.variables import PREFIX
 from support.issuer import claims, jwks, signing_key
 from support.served import GUNICORN, serving
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jwt_audit.attributes import digest_of
-from jwt_audit.values import PREFIX
+from jwt_audit.settings.variables import PREFIX
 from support.issuer import SigningKey, Site, claims, jwks, jwks_server, signing_key
 from support.served import GUNICORN, UVICORN, Served, Told, serving
 from support.shapes import IAT, REASONS, SHAPES, expected, header_of, issuer_of, token_of, toml

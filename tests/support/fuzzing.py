@@ -27,10 +27,10 @@ from jwt_audit import attributes as attr
 from jwt_audit.errors import KeySourceError
 from jwt_audit.evidence.canonical import canonical
 from jwt_audit.evidence.record import request_record
-from jwt_audit.identity import ABSENT, Identity, refused
-from jwt_audit.issuer_file import presets, read_issuers
-from jwt_audit.issuer_table import IssuerTable
-from jwt_audit.privacy import Policy, Privacy, Pseudonyms
+from jwt_audit.identity.caller import ABSENT, Identity, refused
+from jwt_audit.identity.privacy import Policy, Privacy, Pseudonyms
+from jwt_audit.settings.issuer import IssuerSettings
+from jwt_audit.settings.issuer_file import presets, read_issuers
 from jwt_audit.tokens import verify
 from jwt_audit.tokens.algorithms import ASYMMETRIC, SYMMETRIC
 from jwt_audit.tokens.extract import Sources
@@ -187,7 +187,7 @@ def a_file_of_issuers(data: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=_folder) as file:
         file.write(data)
         file.flush()
-        found = read_issuers(Path(file.name), IssuerTable("variables"), (), ())
+        found = read_issuers(Path(file.name), IssuerSettings("variables"), (), ())
     assert found.tables or found.problems
     for problem in found.problems:
         assert all(isinstance(part, str) and part for part in problem)

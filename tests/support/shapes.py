@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jwt_audit.attributes import iso_8601, text
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
 from support.issuer import SECRET, SigningKey, b64, jwks, signing_key
 
 IAT = 1_795_500_000

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jwt_audit.context import Request
-from jwt_audit.identity import Reason, Status
+from jwt_audit.identity.caller import Reason, Status
 from jwt_audit.observation import Observation
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import Issuer, Issuers

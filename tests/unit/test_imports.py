@@ -16,6 +16,9 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 LIBRARY = "jwt_audit"
 INSTRUMENTATION = "opentelemetry.instrumentation.jwt_audit"
 HOOKS = f"{INSTRUMENTATION}.hooks"
+SETTINGS = f"{LIBRARY}.settings"
+ENVIRONMENT = f"{SETTINGS}.environment"
+IDENTITY = f"{LIBRARY}.identity"
 WEB = {
     "a2wsgi", "aiohttp", "asgiref", "bottle", "django", "falcon", "fastapi", "flask", "granian", "gunicorn",
     "hypercorn", "litestar", "pyramid", "quart", "rest_framework", "starlette", "tornado", "uvicorn", "waitress",
@@ -23,6 +26,8 @@ WEB = {
 }  # fmt: skip
 PURE = (
     f"{LIBRARY}.evidence",
+    f"{IDENTITY}.caller",
+    f"{IDENTITY}.privacy",
     f"{LIBRARY}.tokens.verify",
     f"{LIBRARY}.tokens.claims",
     f"{LIBRARY}.tokens.mapping",
@@ -153,7 +158,7 @@ def test_the_library_knows_neither_opentelemetry_nor_a_web_framework() -> None:
 
 
 def test_the_rules_are_pure() -> None:
-    """Evidence, token rules and the table of answers do no I/O and take clock and randomness as arguments."""
+    """Evidence, identity, token rules and the table of answers do no I/O and take clock and randomness as arguments."""
     wrong = []
     for module in modules():
         if not within(module, *PURE):
@@ -188,24 +193,50 @@ def test_the_spool_knows_bytes_only() -> None:
 
 
 def test_only_the_composition_root_and_the_commands_read_the_configuration() -> None:
-    """Everything else gets what it needs as arguments."""
+    """Everything else gets what it needs as arguments: of `settings` it knows the form of an issuer, and names."""
     readers = (f"{INSTRUMENTATION}.pipeline", f"{INSTRUMENTATION}.wiring", f"{LIBRARY}.assembly", f"{LIBRARY}.cli")
-    config = f"{LIBRARY}.config"
+    open_to_all = (f"{LIBRARY}.settings.issuer", f"{LIBRARY}.settings.variables")
     wrong = [
         told(module, found)
         for module in modules()
-        if module != config and not within(module, *readers)
+        if not within(module, SETTINGS, *readers)
         for found in imports(module)
-        if target(found) == config and (found.module != config or found.name in (None, "Config", "load", "*"))
+        if within(target(found), SETTINGS) and not within(target(found), *open_to_all)
     ]
     assert wrong == []
 
 
-def test_config_alone_reads_the_environment() -> None:
-    """No other module names ``os.environ`` or ``os.getenv``."""
+def test_the_settings_know_no_part_that_they_set() -> None:
+    """`settings` imports leaves, and of `identity` what is shown of people; nothing that is made from it."""
+    allowed = (SETTINGS, IDENTITY, f"{LIBRARY}.attributes", f"{LIBRARY}.errors", f"{LIBRARY}.http.hosts")
+    wrong = [
+        told(module, found)
+        for module in modules()
+        if within(module, SETTINGS)
+        for found in imports(module)
+        if within(found.module, LIBRARY) and not within(target(found), *allowed)
+    ]
+    assert wrong == []
+
+
+def test_identity_knows_leaves_only() -> None:
+    """`identity` says who somebody is and what is shown of them, not how that was found."""
+    allowed = (IDENTITY, f"{LIBRARY}.anyvalue", f"{LIBRARY}.attributes", f"{LIBRARY}.errors")
+    wrong = [
+        told(module, found)
+        for module in modules()
+        if within(module, IDENTITY)
+        for found in imports(module)
+        if within(found.module, LIBRARY) and not within(target(found), *allowed)
+    ]
+    assert wrong == []
+
+
+def test_one_module_alone_reads_the_environment() -> None:
+    """None but `settings.environment` names ``os.environ`` or ``os.getenv``."""
     wrong = []
     for module, path in modules().items():
-        if module == f"{LIBRARY}.config":
+        if module == ENVIRONMENT:
             continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             named = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
@@ -228,7 +259,7 @@ def test_nothing_takes_the_environment_out_of_os() -> None:
     wrong = [
         told(module, found)
         for module in modules()
-        if module != f"{LIBRARY}.config"
+        if module != ENVIRONMENT
         for found in imports(module)
         if found.module == "os" and found.name in ("environ", "environb", "getenv", "*")
     ]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from jwt_audit.context import Phase, Request, in_flight
-from jwt_audit.identity import ABSENT, Identity, Reason, Status, refused
+from jwt_audit.identity.caller import ABSENT, Identity, Reason, Status, refused
 from jwt_audit.observation import MAX_SEEN, Observation, token_text
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.observed import Verification

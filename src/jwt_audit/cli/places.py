@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from ..config import default_spools, load
-from ..values import PREFIX
+from ..settings.environment import default_spools, load
+from ..settings.variables import PREFIX
 
 _FOREIGN_OK = frozenset({"lost+found"})
 """What a new file system has in its root."""

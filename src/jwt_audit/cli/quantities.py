@@ -6,8 +6,8 @@ from datetime import datetime, timezone
 
 import click
 
-from .. import values
-from ..values import WrongValueError
+from ..settings import parsers
+from ..settings.parsers import WrongValueError
 
 
 def duration(_ctx: click.Context, param: click.Parameter, given: str) -> float:
@@ -21,7 +21,7 @@ def duration(_ctx: click.Context, param: click.Parameter, given: str) -> float:
 def seconds_of(text: str) -> int | None:
     """The seconds of a duration's text, as the settings take them; None where it is none."""
     try:
-        return values.seconds(text)
+        return parsers.seconds(text)
     except WrongValueError:
         return None
 

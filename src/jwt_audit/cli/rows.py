@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from .. import attributes as attr
-from ..identity import UNKNOWN, Status
+from ..identity.caller import UNKNOWN, Status
 from ..sources.seen import Seen
 
 TOKEN_WORDS = tuple(status.value for status in Status)

@@ -13,16 +13,17 @@ import orjson
 
 from .. import assembly
 from ..anyvalue import wrap
-from ..config import Config, load
 from ..diagnostics import tell
 from ..errors import SpoolError
 from ..recorder import Recorder
+from ..settings.config import Config
+from ..settings.environment import load
+from ..settings.variables import PREFIX
 from ..ship.backlog import End, end, passed, undelivered, waiting
 from ..ship.shipper import Shipper
 from ..ship.turn import Holder, holder
 from ..spool.durable import LockState
 from ..spool.spool import Spool, Stream
-from ..values import PREFIX
 from .output import news
 from .places import check_spool, others, spool_argument
 from .quantities import counted, size_text

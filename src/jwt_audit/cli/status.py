@@ -13,15 +13,15 @@ import click
 import orjson
 
 from ..attributes import iso_8601, text
-from ..config import load
 from ..errors import JWTAuditError
+from ..settings.environment import load
+from ..settings.variables import PREFIX
 from ..ship.backlog import undelivered, waiting
 from ..ship.turn import Holder, holder
 from ..spool import durable
 from ..spool.durable import LockState
 from ..spool.spool import Stream, streams
 from ..stream_ends import kept_locally, last_head, last_of_stream
-from ..values import PREFIX
 from .places import check_spool, others, spool_argument
 from .quantities import age_text, counted, duration, size_text
 

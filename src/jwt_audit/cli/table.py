@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from rich.cells import cell_len, set_cell_size
 
 from ..attributes import text
-from ..identity import Status
+from ..identity.caller import Status
 from .rows import SECOND_RECORDS, Row, iso
 
 _COLUMNS = ("time", "service", "who", "session", "action", "route", "status", "token")

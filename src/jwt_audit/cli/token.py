@@ -12,10 +12,11 @@ import click
 import orjson
 
 from .. import attributes as attr
-from ..config import Config, load
 from ..context import Request
-from ..identity import ABSENT, UNDECIDED, Identity, Reason, refused
-from ..issuer_table import BEARER
+from ..identity.caller import ABSENT, UNDECIDED, Identity, Reason, refused
+from ..settings.config import Config
+from ..settings.environment import load
+from ..settings.issuer import BEARER
 from ..tokens.explain import Mismatch, hints, instead_of, mismatches
 from ..tokens.extract import Presented, Sources
 from ..tokens.issuers import Issuers, KeyRing, make_issuers

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
-from ..values import is_loopback
 from .exchange import ExchangeError, Failure
+from .hosts import is_loopback
 
 
 @dataclass(frozen=True, slots=True)

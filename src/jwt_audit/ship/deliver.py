@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..values import PREFIX
+from ..settings.variables import PREFIX
 from .answers import Action, Answer, Decision, decide
 from .batch import Batch, Item
 from .deadletter import Parked

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..identity import Identity
+from ..identity.caller import Identity
 
 if TYPE_CHECKING:
     from .issuers import Issuer

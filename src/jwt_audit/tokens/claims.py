@@ -11,8 +11,8 @@ from typing import Any
 
 from .. import attributes as attr
 from ..attributes import Value
-from ..identity import ActorType, Identity, Reason, Status, refused
-from ..issuer_table import IssuerTable
+from ..identity.caller import ActorType, Identity, Reason, Status, refused
+from ..settings.issuer import IssuerSettings
 from .jws import TokenRefusedError
 from .mapping import MISSING, Claim, Mapped, mapped
 
@@ -127,7 +127,7 @@ def _acting(claims: Mapping[str, Any]) -> tuple[str | None, str | None]:
     act = claims.get("act")
     if not isinstance(act, dict):
         return None, None
-    who = next((name for key in ("sub", *IssuerTable.client) if (name := _name(act.get(key)))), None)
+    who = next((name for key in ("sub", *IssuerSettings.client) if (name := _name(act.get(key)))), None)
     issuer = act.get("iss")
     return who, issuer if who is not None and isinstance(issuer, str) and issuer else None
 
@@ -197,7 +197,7 @@ def verified(
     mapping: Iterable[tuple[Claim, str]],
     expires_at: int | None,
     actor_type: ActorType | None = None,
-    clients: Iterable[str] = IssuerTable.client,
+    clients: Iterable[str] = IssuerSettings.client,
 ) -> Identity:
     """The identity that proved ``claims`` give. Raises TokenRefusedError when the subject is no name.
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from .. import attributes as attr
-from ..identity import Reason
+from ..identity.caller import Reason
 from .algorithms import KNOWN
 from .issuers import Issuer, Issuers
 from .jws import Jws

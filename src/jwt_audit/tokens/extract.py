@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..context import Request
-from ..identity import ABSENT, Identity, Reason, refused
-from ..issuer_table import BEARER
+from ..identity.caller import ABSENT, Identity, Reason, refused
+from ..settings.issuer import BEARER
 from .jws import unfit
 
 

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from ..errors import KeySourceError
 from ..http.exchange import ExchangeError
-from ..values import is_loopback
+from ..http.hosts import is_loopback
 
 MAX_BYTES = 2**20
 """The longest answer that is read."""

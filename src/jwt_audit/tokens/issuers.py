@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import KeySourceError
-from ..identity import ActorType
-from ..issuer_table import BEARER, IssuerTable
+from ..identity.caller import ActorType
+from ..settings.issuer import BEARER, IssuerSettings
 from .algorithms import ASYMMETRIC, SYMMETRIC, with_new_names
 from .claims import tenant_in
 from .jwks import KeySet, parse_jwks, parse_pem, parse_secret
@@ -52,7 +52,7 @@ class Issuer:
     tenant: bool = False
     audience_header: str | None = None
     required: tuple[str, ...] = ()
-    client: tuple[str, ...] = IssuerTable.client
+    client: tuple[str, ...] = IssuerSettings.client
     label: str | None = None
     """What this issuer is called in answers to the operator."""
 
@@ -149,7 +149,7 @@ class KeyRing:
         self._suppress, self._tell, self._http_hosts = suppress, tell, http_hosts
         self._made: dict[tuple[object, ...], KeySource] = {}
 
-    def keys(self, table: IssuerTable) -> KeySource:
+    def keys(self, table: IssuerSettings) -> KeySource:
         """The keys of an issuer. Raises KeySourceError for a file that can never verify a token."""
         wanted = frozenset(table.algorithms) if table.secret_file is not None else frozenset()
         metadata_of = table.issuer if table.discovery is not None else None
@@ -158,7 +158,7 @@ class KeyRing:
             self._made[name] = self._make(table, wanted)
         return self._made[name]
 
-    def _make(self, table: IssuerTable, wanted: frozenset[str]) -> KeySource:
+    def _make(self, table: IssuerSettings, wanted: frozenset[str]) -> KeySource:
         def tell(message: str, **how: Any) -> None:
             self._tell(f"{table.setting}: {message}", **how)
 
@@ -175,7 +175,7 @@ class KeyRing:
         return PemPerKey(jwks, **remote) if "{kid}" in jwks else UrlKeys(jwks, **remote)
 
 
-def make_issuer(table: IssuerTable, ring: KeyRing) -> Issuer:
+def make_issuer(table: IssuerSettings, ring: KeyRing) -> Issuer:
     """The issuer that a table describes.
 
     Raises KeySourceError for what can never verify a token: an unreadable or foreign key file, a
@@ -197,7 +197,7 @@ def make_issuer(table: IssuerTable, ring: KeyRing) -> Issuer:
     return _issuer(table, keys, allowed)
 
 
-def _issuer(table: IssuerTable, keys: KeySource, algorithms: frozenset[str]) -> Issuer:
+def _issuer(table: IssuerSettings, keys: KeySource, algorithms: frozenset[str]) -> Issuer:
     return Issuer(
         keys=keys,
         algorithms=algorithms,
@@ -219,7 +219,7 @@ def _issuer(table: IssuerTable, keys: KeySource, algorithms: frozenset[str]) -> 
     )
 
 
-def make_issuers(tables: Iterable[IssuerTable], ring: KeyRing, tell: Callable[..., None]) -> Issuers | None:
+def make_issuers(tables: Iterable[IssuerSettings], ring: KeyRing, tell: Callable[..., None]) -> Issuers | None:
     """The issuers that the tables describe, or None where there is none.
 
     One that can never verify a token is told, and then its tokens are unverified: it takes no other's

@@ -20,7 +20,7 @@ import orjson
 from .. import attributes as attr
 from ..attributes import Value
 from ..errors import JWTAuditError
-from ..identity import Reason
+from ..identity.caller import Reason
 
 MAX_TOKEN = 16 * 1024
 """Characters of the longest token that is parsed. Most servers cut off header lines of 8 to 64 KiB."""

@@ -17,8 +17,8 @@ from hashlib import sha256
 from math import inf
 from typing import Any
 
-from ..identity import Identity, Reason, refused
-from ..privacy import OPEN, Privacy
+from ..identity.caller import Identity, Reason, refused
+from ..identity.privacy import OPEN, Privacy
 from . import claims
 from .algorithms import KNOWN, SYMMETRIC, with_new_names
 from .cache import Cache, Result

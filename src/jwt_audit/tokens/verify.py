@@ -16,9 +16,9 @@ from hashlib import sha256
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..identity import Identity, Reason, refused
-from ..issuer_table import BEARER
-from ..privacy import OPEN, Privacy
+from ..identity.caller import Identity, Reason, refused
+from ..identity.privacy import OPEN, Privacy
+from ..settings.issuer import BEARER
 from . import claims
 from .algorithms import KNOWN
 from .cache import Cache, Result

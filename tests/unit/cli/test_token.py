@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from jwt_audit.cli.main import main
 from jwt_audit.cli.token import WHY
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
+from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.verify import NO_CREDENTIALS
-from jwt_audit.values import PREFIX
 from support.issuer import ISSUER, NOW, SECRET, claims, jwks, jwks_server, signing_key
 
 KEY = signing_key("ES256")

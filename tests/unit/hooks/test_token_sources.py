@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 
 import jwt_audit
-from jwt_audit.identity import Identity, Status
+from jwt_audit.identity.caller import Identity, Status
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
 from support.audited import Audited, auditing, token

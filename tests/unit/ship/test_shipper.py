@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from jwt_audit import attributes as attr
+from jwt_audit.settings.variables import PREFIX
 from jwt_audit.ship import batch as batches
 from jwt_audit.ship import deliver, pause
 from jwt_audit.ship import shipper as shippers
@@ -21,7 +22,6 @@ from jwt_audit.ship.http import Endpoint
 from jwt_audit.spool.durable import Lock, LockState
 from jwt_audit.spool.segment import segment_name
 from jwt_audit.spool.spool import Cursor, Spool, Stream
-from jwt_audit.values import PREFIX
 from support.receivers import Receiver, Reply, Sent, partial, receiving, records, until
 from support.shipping import Shipping, shipping
 from support.spools import LiveStream, make_stream

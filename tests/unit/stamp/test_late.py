@@ -6,7 +6,7 @@ from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.trace import SpanKind
 
 from jwt_audit.context import Request
-from jwt_audit.identity import UNDECIDED, Identity, Reason, refused
+from jwt_audit.identity.caller import UNDECIDED, Identity, Reason, refused
 from opentelemetry.instrumentation.jwt_audit.stamp.late import restamp
 from support.audited import ALICE
 

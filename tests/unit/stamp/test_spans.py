@@ -11,7 +11,7 @@ from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, SpanKin
 
 from jwt_audit import diagnostics
 from jwt_audit.context import Phase, Request
-from jwt_audit.identity import Reason, refused
+from jwt_audit.identity.caller import Reason, refused
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.stamp import spans
 from support.audited import ALICE, Audited, token, under_way

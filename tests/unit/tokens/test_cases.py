@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from jwt_audit.config import load
-from jwt_audit.identity import ActorType, Identity, Reason
+from jwt_audit.identity.caller import ActorType, Identity, Reason
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.algorithms import ASYMMETRIC, SYMMETRIC
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import Issuer, Issuers, KeyRing, make_issuers
 from jwt_audit.tokens.jwks import KeySet, parse_jwks, parse_secret
 from jwt_audit.tokens.keys import UrlKeys
 from jwt_audit.tokens.verify import TokenVerifier
-from jwt_audit.values import PREFIX
 from support.headers import request_with
 from support.issuer import ISSUER, NOW, SECRET, FixedKeys, b64, claims, eventually, jwks, jwks_server, signing_key
 from support.shapes import IAT, SHAPES, issuer_of, token_of

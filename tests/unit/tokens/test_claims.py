@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from jwt_audit.attributes import text
-from jwt_audit.identity import ActorType, Identity, Reason, Status
-from jwt_audit.privacy import Policy, Privacy, Pseudonyms
+from jwt_audit.identity.caller import ActorType, Identity, Reason, Status
+from jwt_audit.identity.privacy import Policy, Privacy, Pseudonyms
 from jwt_audit.tokens.claims import MAX_TIME, audience_matches, expired, times, verified
 from jwt_audit.tokens.jws import TokenRefusedError
 from jwt_audit.tokens.mapping import Claim

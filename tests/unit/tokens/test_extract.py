@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwt_audit.identity import Reason, Status
+from jwt_audit.identity.caller import Reason, Status
 from jwt_audit.tokens.extract import NOTHING, Presented, Sources, bearer
 from jwt_audit.tokens.jws import MAX_TOKEN
 from support.headers import request_with

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from jwt_audit.errors import KeySourceError
-from jwt_audit.identity import Reason
-from jwt_audit.issuer_table import IssuerTable
+from jwt_audit.identity.caller import Reason
+from jwt_audit.settings.issuer import IssuerSettings
 from jwt_audit.tokens.issuers import Issuer, Issuers, KeyRing, make_issuer, make_issuers
 from jwt_audit.tokens.keys import FileKeys, UrlKeys
 from jwt_audit.tokens.verify import TokenVerifier
@@ -23,7 +23,7 @@ told: list[str] = []
 
 def composed(**settings: Any) -> Issuers | None:
     """The issuers of one table of these settings. Raises what `make_issuer` raises."""
-    table = IssuerTable("variables", **{"subject": ("sub",), "session": ("sid",), **settings})
+    table = IssuerSettings("variables", **{"subject": ("sub",), "session": ("sid",), **settings})
     if not any((table.jwks, table.discovery, table.public_key, table.secret_file)):
         return make_issuers([], RING, tell)
     return Issuers([make_issuer(table, RING)])
@@ -187,10 +187,10 @@ def test_a_wrong_table_takes_nobodys_place_and_nobody_takes_its(files: dict[str,
     """Its tokens are unverified, and are not left to an issuer without a name; the others go on."""
     key = signing_key()
     tables = [
-        IssuerTable("variables", issuer="https://good/", public_key=files["pem"]),
-        IssuerTable("[[issuer]] 1", issuer="https://short/", secret_file=files["bad"]),
-        IssuerTable("[[issuer]] 2", issuer="https://broken/", broken=True),
-        IssuerTable("[[issuer]] 3", public_key=files["pem"]),
+        IssuerSettings("variables", issuer="https://good/", public_key=files["pem"]),
+        IssuerSettings("[[issuer]] 1", issuer="https://short/", secret_file=files["bad"]),
+        IssuerSettings("[[issuer]] 2", issuer="https://broken/", broken=True),
+        IssuerSettings("[[issuer]] 3", public_key=files["pem"]),
     ]
     heard: list[str] = []
     issuers = make_issuers(tables, RING, lambda message, **_: heard.append(message))
@@ -218,17 +218,17 @@ def test_tables_that_name_the_same_keys_share_their_source(files: dict[str, Path
     """So one key set is fetched once, however many issuers sign by it; other algorithms of a secret are other keys."""
     ring = KeyRing(suppress=contextlib.nullcontext, tell=tell)
     url = "https://login.example.com/keys"
-    one, two = (make_issuer(IssuerTable("t", issuer=name, jwks=url), ring) for name in ("a", "b"))
+    one, two = (make_issuer(IssuerSettings("t", issuer=name, jwks=url), ring) for name in ("a", "b"))
     assert one.keys is two.keys
     assert Issuers([one, two]).sources == (one.keys,)
     (files["secret"]).write_bytes(SECRET)
     short, long = (
-        make_issuer(IssuerTable("t", issuer=name, secret_file=files["secret"], algorithms=(name,)), ring)
+        make_issuer(IssuerSettings("t", issuer=name, secret_file=files["secret"], algorithms=(name,)), ring)
         for name in ("HS256", "HS512")
     )
     assert short.keys is not long.keys
     meta = f"{url}/.well-known/openid-configuration"
-    first, second = (make_issuer(IssuerTable("t", issuer=name, discovery=meta), ring) for name in ("a", "b"))
+    first, second = (make_issuer(IssuerSettings("t", issuer=name, discovery=meta), ring) for name in ("a", "b"))
     assert first.keys is not second.keys  # each checks that the metadata names its own issuer
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
 from jwt_audit.tokens.jws import MAX_TOKEN, TokenRefusedError, parse
 from support.issuer import b64, claims
 

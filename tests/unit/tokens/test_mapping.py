@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jwt_audit.attributes import MAX_ITEMS, digest_of
-from jwt_audit.identity import Identity, Reason, Status
-from jwt_audit.privacy import Policy, Privacy, Pseudonyms
+from jwt_audit.identity.caller import Identity, Reason, Status
+from jwt_audit.identity.privacy import Policy, Privacy, Pseudonyms
 from jwt_audit.tokens.claims import verified
 from jwt_audit.tokens.jws import TokenRefusedError
 from jwt_audit.tokens.mapping import Claim, mapped

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.identity import Identity, Reason, Status
-from jwt_audit.privacy import Policy, Privacy, Pseudonyms
+from jwt_audit.identity.caller import Identity, Reason, Status
+from jwt_audit.identity.privacy import Policy, Privacy, Pseudonyms
 from jwt_audit.tokens.mapping import Claim
 from jwt_audit.tokens.observed import AppTokens, Verification
 from support.issuer import ISSUER, NOW, SECRET, b64, claims, signing_key

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
 from jwt_audit.tokens.issuers import Issuer, Issuers
 from jwt_audit.tokens.keys import KeySource
 from jwt_audit.tokens.remote import MAX_NAMED, MAX_WANTED, DiscoveredKeys, PemPerKey

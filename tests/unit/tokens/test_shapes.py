@@ -17,12 +17,12 @@ import pytest
 from click.testing import CliRunner
 
 from jwt_audit.cli.main import main
-from jwt_audit.config import load
-from jwt_audit.identity import Identity, Status
+from jwt_audit.identity.caller import Identity, Status
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import KeyRing, make_issuers
 from jwt_audit.tokens.verify import TokenVerifier
-from jwt_audit.values import PREFIX
 from support.headers import request_with
 from support.shapes import DECIDED, IAT, REASONS, SHAPES, expected, header_of, issuer_of, source_of, token_of
 

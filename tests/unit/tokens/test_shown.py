@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from jwt_audit.config import load
 from jwt_audit.context import in_flight
-from jwt_audit.identity import Identity
+from jwt_audit.identity.caller import Identity
 from jwt_audit.observation import Observation
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.cache import Cache, Result
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import Issuer, Issuers
@@ -17,7 +18,6 @@ from jwt_audit.tokens.jwks import parse_secret
 from jwt_audit.tokens.jws import TokenRefusedError, parse
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
-from jwt_audit.values import PREFIX
 from support.headers import request_with
 from support.issuer import NOW, SECRET, FixedKeys, claims, signing_key
 

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jwt_audit.identity import ActorType, Identity, Reason, Status
+from jwt_audit.identity.caller import ActorType, Identity, Reason, Status
 from jwt_audit.tokens.algorithms import ASYMMETRIC, SYMMETRIC
 from jwt_audit.tokens.issuers import Issuer, Issuers
 from jwt_audit.tokens.jwks import KeySet, parse_jwks, parse_secret

@@ -2,7 +2,7 @@
 
 Loaded by ``opentelemetry-instrument`` through the entry point ``jwt_audit``; or by hand:
 ``JWTAuditInstrumentor().instrument(jwks="https://…", issuer="https://…")``, where each setting of
-`jwt_audit.config.Config` is a keyword argument.
+`jwt_audit.settings.config.Config` is a keyword argument.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import asyncio
 import time
 
 from jwt_audit.context import Request
-from jwt_audit.identity import ABSENT, UNDECIDED, Identity, Reason, refused
+from jwt_audit.identity.caller import ABSENT, UNDECIDED, Identity, Reason, refused
 from jwt_audit.observation import Observation
 from jwt_audit.tokens.extract import Presented, Sources
 from jwt_audit.tokens.verify import TokenVerifier

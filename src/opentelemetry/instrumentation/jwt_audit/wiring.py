@@ -11,17 +11,17 @@ import orjson
 from jwt_audit.anyvalue import wrap
 from jwt_audit.assembly import Suppress
 from jwt_audit.attributes import bounded
-from jwt_audit.config import Config
 from jwt_audit.diagnostics import tell
-from jwt_audit.identity import Identity
+from jwt_audit.identity.caller import Identity
+from jwt_audit.identity.privacy import Privacy
+from jwt_audit.identity.pseudonym_key import KeyFile
 from jwt_audit.observation import Observation
-from jwt_audit.privacy import Privacy
-from jwt_audit.pseudonym_key import KeyFile
+from jwt_audit.settings.config import Config
+from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.mapping import Claim
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
-from jwt_audit.values import PREFIX
 
 from .identifier import Identifier
 

@@ -20,9 +20,9 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
-from jwt_audit.config import load
 from jwt_audit.context import Request, current_request
-from jwt_audit.identity import Identity, Reason, Status
+from jwt_audit.identity.caller import Identity, Reason, Status
+from jwt_audit.settings.environment import load
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline

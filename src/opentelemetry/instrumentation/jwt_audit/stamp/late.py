@@ -6,7 +6,7 @@ from typing import Any
 
 from jwt_audit.context import Request
 from jwt_audit.diagnostics import tell
-from jwt_audit.identity import Identity
+from jwt_audit.identity.caller import Identity
 
 
 def restamp(request: Request, before: Identity) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
 
 from . import joserfc
 from .watch import Decoder, Parameter, Validator

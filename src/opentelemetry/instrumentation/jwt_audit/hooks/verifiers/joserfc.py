@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
 
 from .watch import Decoder, Parameter, Validator, by_name
 

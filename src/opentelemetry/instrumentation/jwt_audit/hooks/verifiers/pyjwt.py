@@ -7,7 +7,7 @@ from typing import Any
 
 import wrapt
 
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
 
 from .watch import Decoder, Parameter, by_name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
 
 from .watch import Decoder, Parameter, by_name
 

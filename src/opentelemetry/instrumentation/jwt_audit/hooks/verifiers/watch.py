@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from jwt_audit.identity import Reason
+from jwt_audit.identity.caller import Reason
 from jwt_audit.observation import token_text
 from jwt_audit.tokens.observed import Verification
 

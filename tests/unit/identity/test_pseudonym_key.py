@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from jwt_audit import pseudonym_key
-from jwt_audit.config import load
-from jwt_audit.identity import Identity, Status
-from jwt_audit.privacy import MAX_KEY, Policy, Privacy, Pseudonyms
-from jwt_audit.pseudonym_key import KeyFile, read_key
+from jwt_audit.identity import pseudonym_key
+from jwt_audit.identity.caller import Identity, Status
+from jwt_audit.identity.privacy import MAX_KEY, Policy, Privacy, Pseudonyms
+from jwt_audit.identity.pseudonym_key import KeyFile, read_key
+from jwt_audit.settings.environment import load
 from opentelemetry.instrumentation.jwt_audit import wiring
 from support.headers import request_with
 from support.issuer import claims, signing_key

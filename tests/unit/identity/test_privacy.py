@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.config import load
 from jwt_audit.errors import KeySourceError
-from jwt_audit.identity import Identity, Reason, Status, refused
-from jwt_audit.privacy import OPEN, Policy, Privacy, Pseudonyms, is_personal
-from jwt_audit.values import PREFIX
+from jwt_audit.identity.caller import Identity, Reason, Status, refused
+from jwt_audit.identity.privacy import OPEN, Policy, Privacy, Pseudonyms, is_personal
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.variables import PREFIX
 
 KEY, OTHER = Pseudonyms(bytes(range(32))), Pseudonyms(bytes(range(1, 33)))
 ALICE = Identity(

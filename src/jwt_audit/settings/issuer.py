@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .values import PREFIX
+from .variables import PREFIX
 
 VARIABLES = "variables"
 """The name of the issuer that the variables describe."""
@@ -16,7 +16,7 @@ BEARER = "bearer"
 
 
 @dataclass(frozen=True)
-class IssuerTable:
+class IssuerSettings:
     """What is said of one issuer. Of the four places of keys exactly one is set, unless ``broken``.
 
     ``name`` says where it was described. ``issuer`` is what ``iss`` must be: exactly, or with

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from jwt_audit import config, values
-from jwt_audit.config import load
-from jwt_audit.privacy import Policy
-from jwt_audit.values import PREFIX
+from jwt_audit.identity.privacy import Policy
+from jwt_audit.settings import config, parsers
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.variables import PREFIX
 
 TOKEN_SETTINGS = [
     setting for setting in dataclasses.fields(config.Config) if setting.metadata and setting.metadata["token"]
@@ -20,7 +20,7 @@ TOKEN_SETTINGS = [
 FILES = [
     setting.name
     for setting in dataclasses.fields(config.Config)
-    if setting.metadata and setting.metadata["parse"] in (values.existing_file, values.file_of_secret, values.jwks)
+    if setting.metadata and setting.metadata["parse"] in (parsers.existing_file, parsers.file_of_secret, parsers.jwks)
 ]
 
 

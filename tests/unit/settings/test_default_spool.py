@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from jwt_audit import default_spool as module
-from jwt_audit.default_spool import can_be_written, default_spool
 from jwt_audit.errors import SpoolError
+from jwt_audit.settings import default_spool as module
+from jwt_audit.settings.default_spool import can_be_written, default_spool
 from jwt_audit.spool.spool import Spool
 
 NAMED = {"OTEL_SERVICE_NAME": "orders"}
 FIND = """
 import os, sys
-from jwt_audit.config import load
+from jwt_audit.settings.environment import load
 from jwt_audit.spool.spool import Spool
-import pwd, jwt_audit.issuer_file
+import pwd, jwt_audit.settings.issuer_file
 # Before the rights are given up: this Python may lie in a closed place
 os.setgroups([]), os.setgid(int(sys.argv[1])), os.setuid(int(sys.argv[1]))
 config, problems = load()

@@ -1,6 +1,6 @@
 """The key of pseudonyms in its file, looked at again while the process runs, so that it can be changed.
 
-What is shown of one token is under one key (`Privacy.now`), whichever that is. A file that cannot be used
+What is shown of one token is under one key (`Privacy.with_current_key`), whichever that is. A file that cannot be used
 changes nothing: the key of before goes on.
 """
 
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import KeySourceError
+from ..errors import KeySourceError
 from .privacy import MAX_KEY, Pseudonyms, key_in
 
 LOOK_SECONDS = 5.0

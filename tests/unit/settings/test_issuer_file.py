@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.config import Config, load
 from jwt_audit.errors import ConfigError
-from jwt_audit.issuer_file import presets, read_issuers
-from jwt_audit.issuer_table import KEY_PLACES, IssuerTable
-from jwt_audit.values import PREFIX
+from jwt_audit.settings.config import Config
+from jwt_audit.settings.environment import load
+from jwt_audit.settings.issuer import KEY_PLACES, IssuerSettings
+from jwt_audit.settings.issuer_file import presets, read_issuers
+from jwt_audit.settings.variables import PREFIX
 
 PRESETS = [
     *("keycloak", "auth0", "okta", "entra", "cognito", "firebase", "supabase", "clerk"),
@@ -59,7 +60,7 @@ def test_every_key_arrives(write: Any, tmp_path: Path) -> None:
     )
     assert problems == []
     one, two = config.issuers
-    assert one == IssuerTable(
+    assert one == IssuerSettings(
         name="[[issuer]] 1 (https://a.example.com/)",
         issuer="https://a.example.com/",
         jwks=str(tmp_path / "keys.json"),
@@ -285,6 +286,6 @@ def test_a_file_that_goes_between_two_looks(tmp_path: Path) -> None:
     config, problems = load({f"{PREFIX}ISSUERS_FILE": str(tmp_path)})
     assert "cannot read" in str(problems[0])
     assert not config.token_settings_ok
-    read = read_issuers(tmp_path, IssuerTable("variables"), (), ())
+    read = read_issuers(tmp_path, IssuerSettings("variables"), (), ())
     assert not read.readable
     assert "cannot be read (Is a directory)" in read.problems[0][0]

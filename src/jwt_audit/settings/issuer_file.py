@@ -14,9 +14,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import values
-from .issuer_table import KEY_PLACES, IssuerTable, discovery_url
-from .values import WrongValueError
+from . import parsers
+from .issuer import KEY_PLACES, IssuerSettings, discovery_url
+from .parsers import WrongValueError
 
 PRESETS = Path(__file__).with_name("presets.toml")
 
@@ -24,13 +24,13 @@ PRESETS = Path(__file__).with_name("presets.toml")
 class IssuerFile(NamedTuple):
     """The tables, what is wrong (problem and remedy), and whether the file as a whole could be read."""
 
-    tables: tuple[IssuerTable, ...]
+    tables: tuple[IssuerSettings, ...]
     problems: list[tuple[str, str]]
     readable: bool
 
 
 def read_issuers(
-    path: Path, base: IssuerTable, known: Sequence[IssuerTable], http_hosts: tuple[str, ...]
+    path: Path, base: IssuerSettings, known: Sequence[IssuerSettings], http_hosts: tuple[str, ...]
 ) -> IssuerFile:
     """The issuers of the file at ``path`` beside those that are ``known``.
 
@@ -48,7 +48,7 @@ def read_issuers(
         return IssuerFile((), [(f"{path}: {error.problem}", error.remedy)], readable=False)
     except OSError as error:
         return IssuerFile((), [(f"{path} cannot be read ({error.strerror})", "name a readable file")], readable=False)
-    tables: list[IssuerTable] = []
+    tables: list[IssuerSettings] = []
     problems: list[tuple[str, str]] = []
     for number, given in enumerate(listed, 1):
         issuer = given.get("issuer")
@@ -82,8 +82,8 @@ def presets() -> Mapping[str, Mapping[str, Any]]:
 
 
 def _table(
-    given: Mapping[str, Any], base: IssuerTable, folder: Path, http_hosts: tuple[str, ...]
-) -> tuple[IssuerTable, list[tuple[str, str, str]]]:
+    given: Mapping[str, Any], base: IssuerSettings, folder: Path, http_hosts: tuple[str, ...]
+) -> tuple[IssuerSettings, list[tuple[str, str, str]]]:
     """The table, broken where something is wrong with it, and what: key, problem, remedy."""
     wrong: list[tuple[str, str, str]] = []
     merged = dict(given)
@@ -93,13 +93,13 @@ def _table(
         for key in merged.pop("needs", ()):
             if key not in given:
                 wrong.append((key, f"it is missing, and the preset {preset} proves nothing without it", f"give {key}"))
-    parsers = _parsers(folder)
+    keys = _keys(folder)
     found: dict[str, Any] = {}
     for key, value in merged.items():
         try:
-            if key not in parsers and (preset is None or key in given):
-                raise WrongValueError("no such key", f"the keys are {', '.join(parsers)}")
-            found[key] = (parsers | _PRESET_PARSERS)[key](value)
+            if key not in keys and (preset is None or key in given):
+                raise WrongValueError("no such key", f"the keys are {', '.join(keys)}")
+            found[key] = (keys | _PRESET_KEYS)[key](value)
         except WrongValueError as error:
             wrong.append((key, error.problem, error.remedy))
         except Exception:  # of whatever kind: the app must start
@@ -144,10 +144,10 @@ def _complete(found: dict[str, Any], preset: str | None, http_hosts: tuple[str, 
     if found.get("discovery") is not None:
         if found["discovery"] == "true" and "{tenantid}" in (issuer or ""):
             raise WrongValueError("an issuer with {tenantid} has no metadata of its own", "give discovery a URL")
-        found["discovery"] = values.http_url(discovery_url(issuer, found["discovery"]))
+        found["discovery"] = parsers.http_url(discovery_url(issuer, found["discovery"]))
     for url in (found.get("jwks"), found.get("discovery")):
         if url is not None and "://" in url:
-            values.plain_http(url, http_hosts)
+            parsers.plain_http(url, http_hosts)
     found["tenant"] = found.get("tenant", False) or (issuer is not None and "{tenantid}" in issuer)
 
 
@@ -158,7 +158,7 @@ def _boolean(value: Any) -> bool:
 
 
 def _one(value: Any) -> str:
-    found = values.text(value)
+    found = parsers.text(value)
     if not found:
         raise WrongValueError("it is empty", "leave the key out")
     return found
@@ -178,14 +178,14 @@ def _many(value: Any) -> tuple[str, ...]:
 
 
 def _file(folder: Path, read: Callable[[Any], Path], value: Any) -> Path:
-    return read(folder / values.path(_one(value)))
+    return read(folder / parsers.path(_one(value)))
 
 
 def _jwks(folder: Path, value: Any) -> str:
     found = _one(value)
     if found.startswith("{issuer}"):
         return found
-    return values.http_url(found) if "://" in found else str(_file(folder, values.existing_file, found))
+    return parsers.http_url(found) if "://" in found else str(_file(folder, parsers.existing_file, found))
 
 
 def _issuer(value: Any) -> str:
@@ -198,38 +198,38 @@ def _issuer(value: Any) -> str:
 def _claims(value: Any) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, dict):
         raise WrongValueError("it is no table", 'write [issuer.claims] and below it "attribute" = "claim"')
-    return tuple((claim, values.attribute_name(name)) for name, claims in value.items() for claim in _many(claims))
+    return tuple((claim, parsers.attribute_name(name)) for name, claims in value.items() for claim in _many(claims))
 
 
 def _leeway(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise WrongValueError("it is no time", 'write seconds, or "30s"')
-    return values.seconds(value)
+    return parsers.seconds(value)
 
 
-def _parsers(folder: Path) -> dict[str, Callable[[Any], Any]]:
+def _keys(folder: Path) -> dict[str, Callable[[Any], Any]]:
     """The keys of a table, and how each is read; paths are relative to the file's folder."""
     return {
         "issuer": _issuer,
         "jwks": partial(_jwks, folder),
-        "discovery": values.discovery,
-        "public_key": partial(_file, folder, values.existing_file),
-        "secret_file": partial(_file, folder, values.file_of_secret),
+        "discovery": parsers.discovery,
+        "public_key": partial(_file, folder, parsers.existing_file),
+        "secret_file": partial(_file, folder, parsers.file_of_secret),
         "audience": _many,
-        "algorithms": lambda value: values.algorithms(_many(value)),
+        "algorithms": lambda value: parsers.algorithms(_many(value)),
         "typ": _one,
         "leeway": _leeway,
-        "source": values.source,
+        "source": parsers.source,
         "padded": _boolean,
         "subject": _many,
         "session": _many,
-        "actor_type": values.one_of("user", "service", "system"),
+        "actor_type": parsers.one_of("user", "service", "system"),
         "preset": _preset,
         "claims": _claims,
     }
 
 
-_PRESET_PARSERS: dict[str, Callable[[Any], Any]] = {
+_PRESET_KEYS: dict[str, Callable[[Any], Any]] = {
     "tenant": _boolean,
     "audience_header": _one,
     "required": _many,

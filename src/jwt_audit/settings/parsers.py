@@ -5,16 +5,15 @@ Invariants: a function raises nothing but `WrongValueError`, whose two sentences
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from . import attributes as attr
-
-PREFIX = "OTEL_PYTHON_JWT_AUDIT_"
+from .. import attributes as attr
+from ..http.hosts import is_loopback
+from .variables import PREFIX
 
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
@@ -134,14 +133,6 @@ def plain_http(url: str, allowed: tuple[str, ...]) -> None:
             "keys fetched over plain http can be replaced on the way",
             f"use https (http only for loopback, and for the hosts of {PREFIX}HTTP_HOSTS)",
         )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a URL's host name is this machine itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"  # any other name, 127.0.0.1.example.com among them, may lead anywhere
 
 
 _JWKS = "https://login.example.com/jwks.json"

@@ -14,9 +14,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-from . import attributes as attr
-from .anyvalue import wrap
-from .attributes import Value
+from .. import attributes as attr
+from ..anyvalue import wrap
+from ..attributes import Value
 from .privacy import OPEN, Kind, Policy, Privacy
 
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
@@ -113,7 +113,7 @@ class Identity:
         """This identity, shown by these policies; ``token`` is what the fingerprint, if asked for, is of."""
         if privacy is OPEN:
             return self
-        privacy = privacy.now()
+        privacy = privacy.with_current_key()
         fingerprint = self.fingerprint
         if privacy.fingerprint and privacy.pseudonyms is not None and token is not None:
             fingerprint = privacy.pseudonyms.fingerprint(token)

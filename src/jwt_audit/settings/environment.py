@@ -1,4 +1,4 @@
-"""The settings: one frozen dataclass, read once from the environment and keyword arguments.
+"""Reads the settings: from the environment, once, and from keyword arguments.
 
 This module alone reads ``os.environ``. A wrong value never raises out of `load`: the app must start
 all the same. It is reported once with the variable's full name and what would be right, and the
@@ -8,131 +8,23 @@ with a wrong signing key no record is written, with a wrong certificate none is 
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
-from . import values
+from ..errors import ConfigError, KeySourceError
+from ..identity.privacy import MIN_KEY, Policy, Privacy
+from ..identity.pseudonym_key import read_key
+from . import parsers
+from .config import UNSENT, Config
 from .default_spool import default_spool, places
-from .errors import ConfigError, KeySourceError
+from .issuer import VARIABLES, IssuerSettings, discovery_url
 from .issuer_file import read_issuers
-from .issuer_table import VARIABLES, IssuerTable, discovery_url
-from .privacy import MIN_KEY, OPEN, Policy, Privacy
-from .pseudonym_key import read_key
-from .values import PREFIX, WrongValueError
-
-_HIDDEN = ("off", "off", "off")
-_LONGEST_RETENTION = 100 * 365 * 86400
-_UNRECORDED = "no record is written, with FAIL_MODE=closed requests are answered 503"
-_UNSENT = "nothing is sent, records wait in the spool"
-_DELIVERY = frozenset({"endpoint", "headers", "certificate", "client_certificate", "client_key"})
-"""The settings without which records could go to another receiver, or unprotected."""
-
-
-def _setting(
-    parse: Callable[[Any], Any],
-    default: Any = None,
-    *,
-    token: bool = False,
-    otlp: str = "",
-    wrong: Any = None,
-    meanwhile: str = "",
-    secret: bool = False,
-) -> Any:
-    """A setting; ``wrong`` takes the place of a value that cannot be used, where the default would not be safe.
-
-    ``meanwhile`` says what holds until it is mended, where that is not the default.
-    """
-    meanwhile = "no token is verified" if token else meanwhile
-    metadata = {"parse": parse, "token": token, "otlp": otlp, "wrong": wrong, "meanwhile": meanwhile}
-    return field(default=default, metadata=metadata, repr=not secret)
-
-
-@dataclass(frozen=True)
-class Config:
-    """Every setting; the variable is ``OTEL_PYTHON_JWT_AUDIT_`` and the name in capitals.
-
-    Sizes are bytes, times seconds. Where the OTLP exporter has a variable of the same meaning, it is
-    the default (``OTEL_EXPORTER_OTLP_LOGS_…`` before ``OTEL_EXPORTER_OTLP_…``): audit records go where
-    the app's logs go, unless told otherwise. ``token_settings_ok`` is False when a token setting was wrong:
-    then no token is verified, since half a configuration could accept more than was meant. ``unusable`` names
-    the settings whose values cannot be used: a weaker default never takes their place. ``issuers`` are
-    those of ISSUERS_FILE, and before them the one that the variables describe; ``privacy`` says what is
-    shown of people; ``notes`` are told where a server begins to serve.
-    """
-
-    jwks: str | None = _setting(values.jwks, token=True)
-    discovery: str | None = _setting(values.discovery, token=True)
-    public_key: Path | None = _setting(values.existing_file, token=True)
-    secret_file: Path | None = _setting(values.file_of_secret, token=True)
-    issuer: str | None = _setting(values.text, token=True)
-    audience: tuple[str, ...] = _setting(values.names, (), token=True)
-    algorithms: tuple[str, ...] = _setting(values.algorithms, (), token=True)
-    typ: str | None = _setting(values.text, token=True)
-    leeway: int = _setting(values.seconds, 10, token=True)
-    subject_claim: tuple[str, ...] = _setting(values.names, ("sub", "user_id"), token=True)
-    session_claim: tuple[str, ...] = _setting(values.names, ("sid", "session_id", "session_state", "jti"), token=True)
-    claims: tuple[tuple[str, str], ...] = _setting(values.claims, ())
-    issuers_file: Path | None = _setting(values.existing_file, token=True)
-    http_hosts: tuple[str, ...] = _setting(values.names, (), token=True)
-    sources: tuple[str, ...] = _setting(values.sources, ("bearer",), token=True)
-    pii: tuple[str, str, str] = _setting(values.pii, ("raw", "raw", "raw"), wrong=_HIDDEN, meanwhile="nobody is shown")
-    pseudonym_key_file: Path | None = _setting(values.file_of_secret)
-    token_fingerprint: bool = _setting(values.flag, False)
-    excluded_paths: tuple[str, ...] = _setting(values.paths, ())
-    excluded_methods: tuple[str, ...] = _setting(values.methods, ())
-    spool: Path = _setting(values.directory, Path(), meanwhile=_UNRECORDED)
-    spool_limit: int = _setting(values.size, 2**30)
-    retention: int = _setting(
-        values.seconds, 7 * 86400, wrong=_LONGEST_RETENTION, meanwhile="delivered records stay as long as there is room"
-    )
-    endpoint: str = _setting(values.endpoint, "", meanwhile=_UNSENT)
-    protocol: str = _setting(values.one_of("http/protobuf", "http/json"), "http/protobuf")
-    headers: tuple[tuple[str, str], ...] = _setting(values.headers, (), otlp="HEADERS", meanwhile=_UNSENT, secret=True)
-    certificate: Path | None = _setting(values.existing_file, otlp="CERTIFICATE", meanwhile=_UNSENT)
-    client_certificate: Path | None = _setting(values.existing_file, otlp="CLIENT_CERTIFICATE", meanwhile=_UNSENT)
-    client_key: Path | None = _setting(values.file_of_secret, otlp="CLIENT_KEY", meanwhile=_UNSENT)
-    timeout: float = _setting(values.timeout, 10.0, otlp="TIMEOUT")
-    compression: str = _setting(values.one_of("auto", "gzip", "none"), "auto", otlp="COMPRESSION")
-    signing_key: Path | None = _setting(values.file_of_secret, meanwhile=_UNRECORDED)
-    export_canonical: bool = _setting(values.flag, True)
-    fail_mode: str = _setting(values.one_of("open", "closed"), "open", wrong="closed", meanwhile="it counts as closed")
-    durability: str = _setting(values.one_of("process", "disk"), "process", wrong="disk", meanwhile="it counts as disk")
-    token_settings_ok: bool = True
-    unusable: tuple[str, ...] = ()
-    issuers: tuple[IssuerTable, ...] = ()
-    privacy: Privacy = OPEN
-    notes: tuple[str, ...] = ()
-
-    @property
-    def delivers(self) -> bool:
-        """Whether records may be sent: not where what says where and how cannot be used."""
-        return not _DELIVERY.intersection(self.unusable)
-
-    @property
-    def local(self) -> bool:
-        """Whether records stay in the spool: nothing is sent, and retention removes them by age and size."""
-        return self.endpoint == values.LOCAL
-
-    @property
-    def gzip(self) -> bool:
-        """Whether requests are compressed: on this machine it costs the app and saves nobody anything."""
-        if self.compression == "auto":
-            return not values.is_loopback(urlsplit(self.endpoint).hostname or "")
-        return self.compression == "gzip"
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over all settings but the headers' values (secrets): it binds a stream to them."""
-        shown = {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name != "headers"}
-        shown["headers"] = ",".join(name for name, _ in self.headers)
-        return hashlib.sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).hexdigest()
+from .parsers import WrongValueError
+from .variables import PREFIX
 
 
 def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Config, list[ConfigError]]:
@@ -198,14 +90,14 @@ def _with_issuers(config: Config, problems: list[ConfigError]) -> Config:
     def wrong(variable: str, problem: str, remedy: str) -> None:
         problems.append(ConfigError(f"{PREFIX}{variable}", problem, f"{remedy}; until then no token is verified"))
 
-    base = IssuerTable(
+    base = IssuerSettings(
         name=VARIABLES,
         leeway=config.leeway,
         subject=config.subject_claim,
         session=config.session_claim,
         claims=config.claims,
     )
-    tables: list[IssuerTable] = []
+    tables: list[IssuerSettings] = []
     try:
         if config.jwks or config.discovery or config.public_key or config.secret_file:
             tables.append(_single(config, base))
@@ -226,16 +118,16 @@ def _with_issuers(config: Config, problems: list[ConfigError]) -> Config:
     return replace(config, issuers=(*tables, *read.tables), token_settings_ok=ok)
 
 
-def _single(config: Config, base: IssuerTable) -> IssuerTable:
+def _single(config: Config, base: IssuerSettings) -> IssuerSettings:
     """The issuer of the variables. Raises WrongValueError."""
     found = config.discovery
     if found == "true" and config.issuer is None:
         raise WrongValueError("it is not known whose metadata to read", f"set {PREFIX}ISSUER")
     if found is not None:
-        found = values.http_url(discovery_url(config.issuer, found))
+        found = parsers.http_url(discovery_url(config.issuer, found))
     for url in (config.jwks, found):
         if url is not None and "://" in url:
-            values.plain_http(url, config.http_hosts)
+            parsers.plain_http(url, config.http_hosts)
     return replace(
         base,
         issuer=config.issuer,
@@ -284,9 +176,9 @@ def _inherited_endpoint(environ: Mapping[str, str]) -> tuple[str, list[ConfigErr
     url = logs or (f"{base.rstrip('/')}/v1/logs" if base else "http://localhost:4318/v1/logs")
     variable = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT" if logs else "OTEL_EXPORTER_OTLP_ENDPOINT"
     try:
-        parts = urlsplit(values.http_url(url))
+        parts = urlsplit(parsers.http_url(url))
     except WrongValueError as error:
-        told = ConfigError(variable, error.problem, f"{error.remedy}; until then {_UNSENT}")
+        told = ConfigError(variable, error.problem, f"{error.remedy}; until then {UNSENT}")
         return "http://localhost:4318/v1/logs", [told], False
     if parts.port != 4317:
         return url, [], True

@@ -15,9 +15,9 @@ from enum import Enum
 from hashlib import sha256
 from typing import Literal
 
-from . import attributes as attr
-from .attributes import Value
-from .errors import KeySourceError
+from .. import attributes as attr
+from ..attributes import Value
+from ..errors import KeySourceError
 
 MIN_KEY = 32
 """Bytes of the shortest key."""
@@ -79,7 +79,7 @@ class Privacy:
     fingerprint: bool = False
     live: Callable[[], Pseudonyms] | None = field(default=None, repr=False, compare=False)
 
-    def now(self) -> Privacy:
+    def with_current_key(self) -> Privacy:
         """The same policies, with the key of now for good: all that is shown of one token is under one key."""
         return self if self.live is None else replace(self, pseudonyms=self.live(), live=None)
 
