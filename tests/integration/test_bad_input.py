@@ -74,10 +74,10 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "key set of rubbish over HTTP": ("JWKS", lambda _, stack: (rubbish_over_http(stack), "no JSON")),
     "key set unreachable": ("JWKS", lambda *_: (f"http://127.0.0.1:{free_port()}/jwks", "Connection refused")),
     "key set by plain HTTP": ("JWKS", lambda *_: ("http://login.example.com/jwks", "use https")),
-    "algorithm unknown": ("ALGORITHMS", lambda *_: ("RS256,RS257", "'RS257' is not an algorithm")),
+    "algorithm unknown": ("ALGORITHMS", lambda *_: ("RS256,RS257", "'RS257' is not a supported algorithm")),
     "spool under a file": ("SPOOL", lambda root, _: (written(root, "file", b"") + "/s", "cannot make the spool")),
     "endpoint refused": ("ENDPOINT", lambda *_: (f"http://127.0.0.1:{free_port()}/", "audit records wait")),
-    "endpoint no URL": ("ENDPOINT", lambda *_: ("collector:4318", "is no URL")),
+    "endpoint no URL": ("ENDPOINT", lambda *_: ("collector:4318", "is not a valid URL")),
     "name misspelt": ("ENPOINT", lambda *_: ("http://127.0.0.1:1/", "no such setting")),
 }
 TOGETHER = [

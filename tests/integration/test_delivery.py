@@ -138,10 +138,10 @@ def test_the_sidecar_tells_what_is_wrong_and_what_is_left(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("OTEL_PYTHON_JWT_AUDIT_RETENTION", "long", "'long' is no quantity"),
-        ("OTEL_PYTHON_JWT_AUDIT_ENDPOINT", "nowhere", "'nowhere' is no URL"),
+        ("OTEL_PYTHON_JWT_AUDIT_RETENTION", "long", "'long' is not a valid duration"),
+        ("OTEL_PYTHON_JWT_AUDIT_ENDPOINT", "nowhere", "'nowhere' is not a valid URL"),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such.pem", "cannot read /no/such.pem"),
-        ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "s3cr3t", "an entry is no pair"),
+        ("OTEL_EXPORTER_OTLP_LOGS_HEADERS", "s3cr3t", "an entry is not a name=value pair"),
         ("OTEL_PYTHON_JWT_AUDIT_SIGNING_KEY", "s3cr3t", "cannot read the file"),
     ],
 )
@@ -354,8 +354,8 @@ def test_what_is_no_spool_is_not_made_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--endpoint", "nowhere"], "Invalid value for --endpoint: 'nowhere' is no URL"),
-        (["--protocol", "grpc"], "Invalid value for --protocol: 'grpc' is not a choice"),
+        (["--endpoint", "nowhere"], "Invalid value for --endpoint: 'nowhere' is not a valid URL"),
+        (["--protocol", "grpc"], "Invalid value for --protocol: 'grpc' is not a valid value"),
     ],
 )
 def test_a_wrong_option_is_told_by_its_name(tmp_path: Path, options: list[str], said: str) -> None:

@@ -34,14 +34,13 @@ from jwt_audit.settings.issuer_file import presets, read_issuers
 from jwt_audit.tokens import verify
 from jwt_audit.tokens.algorithms import ASYMMETRIC, SYMMETRIC
 from jwt_audit.tokens.extract import Sources
-from jwt_audit.tokens.issuers import Issuer, Issuers
+from jwt_audit.tokens.issuers import Issuers
 from jwt_audit.tokens.jwks import parse_jwks, parse_pem, parse_secret
 from jwt_audit.tokens.jws import TokenRefusedError, parse
-from jwt_audit.tokens.mapping import Claim
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 from support.headers import request_with
-from support.issuer import FixedKeys, signing_key
+from support.issuer import FixedKeys, signing_issuer, signing_key
 from support.shapes import SHAPES, header_of, key_file, token_of
 
 NOW = 1_795_500_001
@@ -56,13 +55,13 @@ PUBLIC = b"""{"keys":[{"kty":"EC","crv":"P-256","kid":"e","x":"f83OJ3D2xF1Bg8vub
 
 
 CLAIMS: dict[str, Any] = {
-    "subject": (Claim.named("sub"), Claim.named("/a/0/b")),
-    "session": (Claim.named("sid"), Claim.named("jti")),
+    "subject": ("sub", "/a/0/b"),
+    "session": ("sid", "jti"),
 }
-MAPPING = ((Claim.named("/realm_access/roles"), attr.USER_ROLES), (Claim.named("scope"), "x.scopes"))
+MAPPING = (("/realm_access/roles", attr.USER_ROLES), ("scope", "x.scopes"))
 ISSUERS = Issuers(
     [
-        Issuer(
+        signing_issuer(
             FixedKeys(parse_secret(SECRET, frozenset())),
             SYMMETRIC,
             issuer=ISSUER,
@@ -70,20 +69,20 @@ ISSUERS = Issuers(
             claims=MAPPING,
             **CLAIMS,
         ),
-        Issuer(
+        signing_issuer(
             FixedKeys(parse_secret(SECRET, frozenset())),
             SYMMETRIC,
             issuer="https://t/{tenantid}/",
             tenant=True,
             typ="at+jwt",
-            audience=frozenset(("api",)),
+            audience=("api",),
             audience_header="signer",
         ),
-        Issuer(FixedKeys(parse_jwks(PUBLIC)), ASYMMETRIC, audience=frozenset(("api",))),
+        signing_issuer(FixedKeys(parse_jwks(PUBLIC)), ASYMMETRIC, audience=("api",)),
     ]
 )
 VERIFIER = TokenVerifier(ISSUERS, now=lambda: NOW, privacy=PRIVACY)
-APP = AppTokens(now=lambda: NOW, leeway=10, mapping=MAPPING, privacy=PRIVACY, **CLAIMS)
+APP = AppTokens(IssuerSettings("test", claims=MAPPING, **CLAIMS), now=lambda: NOW, privacy=PRIVACY)
 
 
 def _encoded(data: bytes) -> str:
@@ -133,8 +132,8 @@ def a_token(data: bytes) -> None:
 def token(text: str) -> None:
     try:
         jws = parse(text)
-        issuer = VERIFIER._choose(jws, "bearer")
-        identity, _ = verify._examined(jws, issuer, issuer.keys.keys, NOW)
+        chosen = VERIFIER._choose(jws, "bearer")
+        identity, _ = verify._examined(jws, chosen, chosen.keys.keys, NOW)
     except TokenRefusedError as error:
         identity = refused(error.reason, extra=error.claimed)
     if identity.verified:
@@ -188,7 +187,7 @@ def a_file_of_issuers(data: bytes) -> None:
         file.write(data)
         file.flush()
         found = read_issuers(Path(file.name), IssuerSettings("variables"), (), ())
-    assert found.tables or found.problems
+    assert found.issuers or found.problems
     for problem in found.problems:
         assert all(isinstance(part, str) and part for part in problem)
 

@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
+from jwt_audit.settings.issuer import IssuerSettings
+from jwt_audit.tokens.issuers import Issuer
 from jwt_audit.tokens.jwks import KeySet
 from jwt_audit.tokens.keys import KeySource
 
@@ -36,6 +38,11 @@ _CURVES: dict[str, ec.EllipticCurve] = {
     "ES512": ec.SECP521R1(),
     "ES256K": ec.SECP256K1(),
 }
+
+
+def signing_issuer(keys: KeySource, algorithms: frozenset[str], **settings: Any) -> Issuer:
+    """An issuer of these settings; its tokens name somebody by ``sub`` and a session by ``sid`` unless they say so."""
+    return Issuer(IssuerSettings("test", **{"subject": ("sub",), "session": ("sid",), **settings}), keys, algorithms)
 
 
 def b64(data: bytes) -> str:

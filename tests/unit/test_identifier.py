@@ -14,12 +14,12 @@ from jwt_audit.context import Request
 from jwt_audit.identity.caller import Reason, Status
 from jwt_audit.observation import Observation
 from jwt_audit.tokens.extract import Sources
-from jwt_audit.tokens.issuers import Issuer, Issuers
+from jwt_audit.tokens.issuers import Issuers
 from jwt_audit.tokens.keys import UrlKeys
 from jwt_audit.tokens.verify import TokenVerifier
 from opentelemetry.instrumentation.jwt_audit.identifier import Identifier
 from support.headers import request_with
-from support.issuer import NOW, JwksServer, claims, jwks, jwks_server, signing_key
+from support.issuer import NOW, JwksServer, claims, jwks, jwks_server, signing_issuer, signing_key
 
 KEY, NEW = signing_key("ES256"), signing_key("ES256", 1)
 GOOD = KEY.sign(claims(), kid="k")
@@ -37,7 +37,7 @@ def server() -> Iterator[JwksServer]:
 def identifying(server: JwksServer, **life: Any) -> Iterator[Identifier]:
     quick: dict[str, Any] = {"interval": 0.05, "retry": (0.05, 0.1), "deadline": 60.0}
     keys = UrlKeys(server.url, contextlib.nullcontext, lambda *_, **__: None, **{**quick, **life})
-    verifier = TokenVerifier(Issuers([Issuer(keys, frozenset(("ES256",)))]), now=lambda: NOW + 1)
+    verifier = TokenVerifier(Issuers([signing_issuer(keys, frozenset(("ES256",)))]), now=lambda: NOW + 1)
     identifier = Identifier(Sources(["bearer"]), verifier, None)
     try:
         yield identifier

@@ -21,7 +21,7 @@ from ..tokens.explain import Mismatch, hints, instead_of, mismatches
 from ..tokens.extract import Presented, Sources
 from ..tokens.issuers import Issuers, KeyRing, make_issuers
 from ..tokens.jws import Jws, TokenRefusedError, parse, unfit
-from ..tokens.mapping import Claim, Mapped, mapped
+from ..tokens.mapping import Mapped, mapped
 from ..tokens.verify import TokenVerifier, Verdict
 from .quantities import moment_of
 
@@ -185,9 +185,9 @@ def _explained(presented: Presented, verdict: Verdict, config: Config, issuers: 
 def _mappings(jws: Jws, verdict: Verdict, config: Config) -> list[Mapped]:
     """What is mapped once the token's signature holds, or the app's own verification says so."""
     if verdict.issuer is not None and (verdict.identity.verified or verdict.identity.reason is Reason.EXPIRED):
-        mapping = verdict.issuer.claims
+        mapping = verdict.issuer.settings.claims
     elif verdict.identity is UNDECIDED:
-        mapping = tuple((Claim.named(name), attribute) for name, attribute in config.claims)
+        mapping = config.env_issuer.claims
     else:
         return []
     try:
@@ -206,7 +206,7 @@ def _as_json(verdict: Verdict, why: _Why) -> dict[str, object]:
     return {
         "status": identity.status.value,
         "error": identity.audit.get(attr.JWT_ERROR),
-        "issuer_config": None if issuer is None else issuer.label,
+        "issuer_config": None if issuer is None else issuer.settings.label,
         "attributes": dict(identity.audit),
         "actor": {"id": identity.actor_id, "type": identity.actor.value},
         "mismatches": [{"what": one.what, "found": one.found, "wanted": one.wanted} for one in why.mismatches],
@@ -237,9 +237,8 @@ def _show(verdict: Verdict, why: _Why, presented: Presented, sources: Sources) -
     for hint in why.hints:
         click.echo(f"  hint: {hint}")
     if presented.token is not None:
-        click.echo(
-            f"  from {presented.source}, judged by the rules of {'no issuer' if issuer is None else issuer.label}"
-        )
+        rules = "no issuer" if issuer is None else issuer.settings.label
+        click.echo(f"  from {presented.source}, judged by the rules of {rules}")
     click.echo(f"actor {identity.actor_id} ({identity.actor.value})")
     click.echo("in the audit record, of the token:")
     for name, value in identity.audit.items():

@@ -17,7 +17,7 @@ from typing import Any
 from .. import attributes as attr
 from ..anyvalue import wrap
 from ..attributes import Value
-from .privacy import OPEN, Kind, Policy, Privacy
+from .privacy import RAW_EVERYWHERE, Kind, Policy, Privacy
 
 _NOTHING: Mapping[str, Value] = MappingProxyType({})
 _EXPIRED: tuple[tuple[str, Kind], ...] = ((attr.JWT_EXPIRED_SUBJECT, "subject"), (attr.JWT_EXPIRED_SESSION, "session"))
@@ -102,7 +102,7 @@ class Identity:
     claims: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
     partial: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Value] = field(default_factory=lambda: _NOTHING)
-    privacy: Privacy = field(default=OPEN, compare=False, repr=False)
+    privacy: Privacy = field(default=RAW_EVERYWHERE, compare=False, repr=False)
 
     @property
     def verified(self) -> bool:
@@ -111,7 +111,7 @@ class Identity:
 
     def under(self, privacy: Privacy, token: str | None = None) -> Identity:
         """This identity, shown by these policies; ``token`` is what the fingerprint, if asked for, is of."""
-        if privacy is OPEN:
+        if privacy is RAW_EVERYWHERE:
             return self
         privacy = privacy.with_current_key()
         fingerprint = self.fingerprint

@@ -120,7 +120,7 @@ class Privacy:
         return found
 
 
-OPEN = Privacy()
+RAW_EVERYWHERE = Privacy()
 """Everything as it is, everywhere."""
 
 

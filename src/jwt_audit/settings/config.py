@@ -1,46 +1,28 @@
-"""The settings: one frozen dataclass, which `environment` fills."""
+"""The settings: one frozen dataclass that declares each of them once. `environment` fills it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import orjson
 
 from ..http.hosts import is_loopback
-from ..identity.privacy import OPEN, Privacy
-from . import parsers
-from .issuer import IssuerSettings
+from ..identity.privacy import RAW_EVERYWHERE, Privacy
+from . import parsers, token_parsers
+from .issuer import VARIABLES, IssuerSettings
+from .variables import Setting, setting, settings_of
 
+UNSENT = "nothing is sent, records wait in the spool"
 _HIDDEN = ("off", "off", "off")
 _LONGEST_RETENTION = 100 * 365 * 86400
 _UNRECORDED = "no record is written, with FAIL_MODE=closed requests are answered 503"
-UNSENT = "nothing is sent, records wait in the spool"
 _DELIVERY = frozenset({"endpoint", "headers", "certificate", "client_certificate", "client_key"})
 """The settings without which records could go to another receiver, or unprotected."""
-
-
-def _setting(
-    parse: Callable[[Any], Any],
-    default: Any = None,
-    *,
-    token: bool = False,
-    otlp: str = "",
-    wrong: Any = None,
-    meanwhile: str = "",
-    secret: bool = False,
-) -> Any:
-    """A setting; ``wrong`` takes the place of a value that cannot be used, where the default would not be safe.
-
-    ``meanwhile`` says what holds until it is mended, where that is not the default.
-    """
-    meanwhile = "no token is verified" if token else meanwhile
-    metadata = {"parse": parse, "token": token, "otlp": otlp, "wrong": wrong, "meanwhile": meanwhile}
-    return field(default=default, metadata=metadata, repr=not secret)
 
 
 @dataclass(frozen=True)
@@ -49,59 +31,56 @@ class Config:
 
     Sizes are bytes, times seconds. Where the OTLP exporter has a variable of the same meaning, it is
     the default (``OTEL_EXPORTER_OTLP_LOGS_…`` before ``OTEL_EXPORTER_OTLP_…``): audit records go where
-    the app's logs go, unless told otherwise. ``token_settings_ok`` is False when a token setting was wrong:
-    then no token is verified, since half a configuration could accept more than was meant. ``unusable`` names
-    the settings whose values cannot be used: a weaker default never takes their place. ``issuers`` are
-    those of ISSUERS_FILE, and before them the one that the variables describe; ``privacy`` says what is
-    shown of people; ``notes`` are told where a server begins to serve.
+    the app's logs go, unless told otherwise.
+
+    The settings of one issuer are in ``env_issuer``, as the variables say: an issuer if they name its keys, else
+    what narrows the app's own verification; its claims and leeway are also the defaults of the file's tables.
+    ``issuers`` are all whose keys are known, that one first, then those of ISSUERS_FILE. ``token_settings_ok``
+    is False when a token setting was wrong: then no token is verified, since half a configuration could accept
+    more than was meant. ``unusable`` names the settings whose values cannot be used: a weaker default
+    never takes their place. ``privacy`` says what is shown of people; ``notes`` are told where a server
+    begins to serve.
     """
 
-    jwks: str | None = _setting(parsers.jwks, token=True)
-    discovery: str | None = _setting(parsers.discovery, token=True)
-    public_key: Path | None = _setting(parsers.existing_file, token=True)
-    secret_file: Path | None = _setting(parsers.file_of_secret, token=True)
-    issuer: str | None = _setting(parsers.text, token=True)
-    audience: tuple[str, ...] = _setting(parsers.names, (), token=True)
-    algorithms: tuple[str, ...] = _setting(parsers.algorithms, (), token=True)
-    typ: str | None = _setting(parsers.text, token=True)
-    leeway: int = _setting(parsers.seconds, 10, token=True)
-    subject_claim: tuple[str, ...] = _setting(parsers.names, ("sub", "user_id"), token=True)
-    session_claim: tuple[str, ...] = _setting(parsers.names, ("sid", "session_id", "session_state", "jti"), token=True)
-    claims: tuple[tuple[str, str], ...] = _setting(parsers.claims, ())
-    issuers_file: Path | None = _setting(parsers.existing_file, token=True)
-    http_hosts: tuple[str, ...] = _setting(parsers.names, (), token=True)
-    sources: tuple[str, ...] = _setting(parsers.sources, ("bearer",), token=True)
-    pii: tuple[str, str, str] = _setting(parsers.pii, ("raw", "raw", "raw"), wrong=_HIDDEN, meanwhile="nobody is shown")
-    pseudonym_key_file: Path | None = _setting(parsers.file_of_secret)
-    token_fingerprint: bool = _setting(parsers.flag, False)
-    excluded_paths: tuple[str, ...] = _setting(parsers.paths, ())
-    excluded_methods: tuple[str, ...] = _setting(parsers.methods, ())
-    spool: Path = _setting(parsers.directory, Path(), meanwhile=_UNRECORDED)
-    spool_limit: int = _setting(parsers.size, 2**30)
-    retention: int = _setting(
+    issuers_file: Path | None = setting(parsers.existing_file, about_tokens=True)
+    http_hosts: tuple[str, ...] = setting(parsers.names, (), about_tokens=True)
+    sources: tuple[str, ...] = setting(token_parsers.sources, ("bearer",), about_tokens=True)
+    pii: tuple[str, str, str] = setting(
+        parsers.pii, ("raw", "raw", "raw"), fallback=_HIDDEN, until_fixed="nobody is shown"
+    )
+    pseudonym_key_file: Path | None = setting(parsers.file_of_secret)
+    token_fingerprint: bool = setting(parsers.flag, False)
+    excluded_paths: tuple[str, ...] = setting(parsers.paths, ())
+    excluded_methods: tuple[str, ...] = setting(parsers.methods, ())
+    spool: Path = setting(parsers.directory, Path(), until_fixed=_UNRECORDED)
+    spool_limit: int = setting(parsers.size, 2**30)
+    retention: int = setting(
         parsers.seconds,
         7 * 86400,
-        wrong=_LONGEST_RETENTION,
-        meanwhile="delivered records stay as long as there is room",
+        fallback=_LONGEST_RETENTION,
+        until_fixed="delivered records stay as long as there is room",
     )
-    endpoint: str = _setting(parsers.endpoint, "", meanwhile=UNSENT)
-    protocol: str = _setting(parsers.one_of("http/protobuf", "http/json"), "http/protobuf")
-    headers: tuple[tuple[str, str], ...] = _setting(parsers.headers, (), otlp="HEADERS", meanwhile=UNSENT, secret=True)
-    certificate: Path | None = _setting(parsers.existing_file, otlp="CERTIFICATE", meanwhile=UNSENT)
-    client_certificate: Path | None = _setting(parsers.existing_file, otlp="CLIENT_CERTIFICATE", meanwhile=UNSENT)
-    client_key: Path | None = _setting(parsers.file_of_secret, otlp="CLIENT_KEY", meanwhile=UNSENT)
-    timeout: float = _setting(parsers.timeout, 10.0, otlp="TIMEOUT")
-    compression: str = _setting(parsers.one_of("auto", "gzip", "none"), "auto", otlp="COMPRESSION")
-    signing_key: Path | None = _setting(parsers.file_of_secret, meanwhile=_UNRECORDED)
-    export_canonical: bool = _setting(parsers.flag, True)
-    fail_mode: str = _setting(parsers.one_of("open", "closed"), "open", wrong="closed", meanwhile="it counts as closed")
-    durability: str = _setting(
-        parsers.one_of("process", "disk"), "process", wrong="disk", meanwhile="it counts as disk"
+    endpoint: str = setting(parsers.endpoint, "", until_fixed=UNSENT)
+    protocol: str = setting(parsers.one_of("http/protobuf", "http/json"), "http/protobuf")
+    headers: tuple[tuple[str, str], ...] = setting(parsers.headers, (), otlp="HEADERS", until_fixed=UNSENT, secret=True)
+    certificate: Path | None = setting(parsers.existing_file, otlp="CERTIFICATE", until_fixed=UNSENT)
+    client_certificate: Path | None = setting(parsers.existing_file, otlp="CLIENT_CERTIFICATE", until_fixed=UNSENT)
+    client_key: Path | None = setting(parsers.file_of_secret, otlp="CLIENT_KEY", until_fixed=UNSENT)
+    timeout: float = setting(parsers.timeout, 10.0, otlp="TIMEOUT")
+    compression: str = setting(parsers.one_of("auto", "gzip", "none"), "auto", otlp="COMPRESSION")
+    signing_key: Path | None = setting(parsers.file_of_secret, until_fixed=_UNRECORDED)
+    export_canonical: bool = setting(parsers.flag, True)
+    fail_mode: str = setting(
+        parsers.one_of("open", "closed"), "open", fallback="closed", until_fixed="it counts as closed"
     )
+    durability: str = setting(
+        parsers.one_of("process", "disk"), "process", fallback="disk", until_fixed="it counts as disk"
+    )
+    env_issuer: IssuerSettings = IssuerSettings(VARIABLES)
+    issuers: tuple[IssuerSettings, ...] = ()
     token_settings_ok: bool = True
     unusable: tuple[str, ...] = ()
-    issuers: tuple[IssuerSettings, ...] = ()
-    privacy: Privacy = OPEN
+    privacy: Privacy = RAW_EVERYWHERE
     notes: tuple[str, ...] = ()
 
     @property
@@ -116,7 +95,7 @@ class Config:
 
     @property
     def gzip(self) -> bool:
-        """Whether requests are compressed: on this machine it costs the app and saves nobody anything."""
+        """Whether requests are compressed. By default not to this machine: it costs the app CPU and saves nothing."""
         if self.compression == "auto":
             return not is_loopback(urlsplit(self.endpoint).hostname or "")
         return self.compression == "gzip"
@@ -127,3 +106,9 @@ class Config:
         shown = {f.name: str(getattr(self, f.name)) for f in fields(self) if f.name != "headers"}
         shown["headers"] = ",".join(name for name, _ in self.headers)
         return hashlib.sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+ISSUER_SETTINGS: Mapping[str, Setting] = MappingProxyType(settings_of(IssuerSettings))
+"""The settings in `Config.env_issuer`, by name."""
+SETTINGS: Mapping[str, Setting] = MappingProxyType({**ISSUER_SETTINGS, **settings_of(Config)})
+"""Every setting by its name: the variable's without `PREFIX`, in lower case, and the keyword argument's."""

@@ -10,147 +10,154 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError, KeySourceError
-from ..identity.privacy import MIN_KEY, Policy, Privacy
+from ..identity.privacy import MIN_KEY, RAW_EVERYWHERE, Policy, Privacy
 from ..identity.pseudonym_key import read_key
 from . import parsers
-from .config import UNSENT, Config
+from .config import ISSUER_SETTINGS, SETTINGS, UNSENT, Config
 from .default_spool import default_spool, places
-from .issuer import VARIABLES, IssuerSettings, discovery_url
-from .issuer_file import read_issuers
+from .issuer import VARIABLES, IssuerSettings
 from .parsers import WrongValueError
+from .trusted_issuers import trusted_issuers
 from .variables import PREFIX
 
+_DEFAULT_ENDPOINT = "http://localhost:4318/v1/logs"
 
-def load(environ: Mapping[str, str] | None = None, **overrides: Any) -> tuple[Config, list[ConfigError]]:
+
+def load(environ: Mapping[str, str] | None = None, **arguments: Any) -> tuple[Config, list[ConfigError]]:
     """The settings of the environment and of keyword arguments (these win), and what was wrong.
 
     An unknown variable with our prefix and an unknown keyword are reported too: a misspelt setting
-    must not be ignored in silence. An empty variable is an unset one (OpenTelemetry's rule).
+    must not be ignored in silence. An empty variable counts as unset (OpenTelemetry's rule).
     """
     environ = os.environ if environ is None else environ
-    problems: list[ConfigError] = []
-    found: dict[str, Any] = {}
-    unusable: set[str] = set()
-    known = {f.name: f for f in fields(Config) if f.metadata}
-    given: dict[str, tuple[str, Any]] = {}
-    for name, setting in known.items():
-        suffix = setting.metadata["otlp"]
-        for variable in (f"OTEL_EXPORTER_OTLP_{suffix}", f"OTEL_EXPORTER_OTLP_LOGS_{suffix}"):
-            if suffix and environ.get(variable, "").strip():
-                given[name] = (variable, environ[variable])
-    for variable, value in environ.items():
-        if variable.startswith(PREFIX) and value.strip():
-            given[variable.removeprefix(PREFIX).lower()] = (variable, value)
-    given.update({name: (f"{PREFIX}{name.upper()}", value) for name, value in overrides.items() if value is not None})
-    for name, (variable, value) in given.items():
-        if name not in known:
-            remedy = f"the settings are {', '.join(sorted(known)).upper()}"
-            problems.append(ConfigError(variable, "no such setting", remedy))
-            continue
+    reading = _Reading()
+    for name, (variable, text) in _written(environ, arguments).items():
+        reading.parse(name, variable, text)
+    notes: tuple[str, ...] = ()
+    if "spool" not in reading.values:
+        reading.values["spool"], notes = default_spool(environ)
+    if "endpoint" not in reading.values:
+        reading.values["endpoint"] = _inherited_endpoint(environ, reading)
+    config = replace(reading.config(), notes=notes)
+    issuers, issuers_ok = trusted_issuers(config, reading.problems)
+    privacy = _privacy(config, reading.problems)
+    ok = config.token_settings_ok and issuers_ok
+    return replace(config, issuers=issuers, token_settings_ok=ok, privacy=privacy), reading.problems
+
+
+def default_spools() -> list[Path]:
+    """The directories below which the spools are that no setting names, one for each service."""
+    return list(places(os.environ))
+
+
+def sdk_disabled(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether OTEL_SDK_DISABLED turns all telemetry off."""
+    environ = os.environ if environ is None else environ
+    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+class _Reading:
+    """The values by the names of their settings, what was wrong, and the settings whose values cannot be used."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.problems: list[ConfigError] = []
+        self.unusable: set[str] = set()
+
+    def parse(self, name: str, variable: str, text: Any) -> None:
+        """Take one value, or say what is wrong with it."""
+        setting = SETTINGS.get(name)
+        if setting is None:
+            remedy = f"the settings are {', '.join(sorted(SETTINGS)).upper()}"
+            self.problems.append(ConfigError(variable, "no such setting", remedy))
+            return
         try:
-            found[name] = known[name].metadata["parse"](value)
+            self.values[name] = setting.parse(text)
         except Exception as error:  # of whatever kind: the app must start
             problem, remedy = "a value of the wrong type", "see the documentation"
             if isinstance(error, WrongValueError):
                 problem, remedy = error.problem, error.remedy
-            unusable.add(name)
-            if known[name].metadata["token"]:
-                found["token_settings_ok"] = False
-            if known[name].metadata["meanwhile"]:
-                remedy += f"; until then {known[name].metadata['meanwhile']}"
-            if known[name].metadata["wrong"] is not None:
-                found[name] = known[name].metadata["wrong"]
-            problems.append(ConfigError(variable, problem, remedy))
-    if "spool" not in found:
-        found["spool"], found["notes"] = default_spool(environ)
-    if "endpoint" not in found:
-        found["endpoint"], notes, usable = _inherited_endpoint(environ)
-        if "endpoint" not in unusable:  # else it is not used, and nothing is to be told of it
-            problems.extend(notes)
-            if not usable:
-                unusable.add("endpoint")
-    found["unusable"] = tuple(sorted(unusable))
-    return _private(_with_issuers(Config(**found), problems), problems), problems
+            if setting.until_fixed:
+                remedy += f"; until then {setting.until_fixed}"
+            if setting.fallback is not None:
+                self.values[name] = setting.fallback
+            self.unusable.add(name)
+            self.problems.append(ConfigError(variable, problem, remedy))
+
+    def config(self) -> Config:
+        """The settings as they were written."""
+        of_issuer: dict[str, Any] = {}
+        others: dict[str, Any] = {}
+        for name, value in self.values.items():
+            (of_issuer if name in ISSUER_SETTINGS else others)[SETTINGS[name].field] = value
+        return Config(
+            **others,
+            env_issuer=IssuerSettings(VARIABLES, **of_issuer),
+            token_settings_ok=not any(name in SETTINGS and SETTINGS[name].about_tokens for name in self.unusable),
+            unusable=tuple(sorted(self.unusable)),
+        )
 
 
-def default_spools() -> list[Path]:
-    """The directories below which spools are that no setting named, one a service."""
-    return list(places(os.environ))
+def _written(environ: Mapping[str, str], arguments: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """What the operator wrote for each setting, and in which variable; what comes last counts."""
+    written: dict[str, tuple[str, Any]] = {}
+    for name, setting in SETTINGS.items():
+        for variable in (f"OTEL_EXPORTER_OTLP_{setting.otlp}", f"OTEL_EXPORTER_OTLP_LOGS_{setting.otlp}"):
+            if setting.otlp and environ.get(variable, "").strip():
+                written[name] = (variable, environ[variable])
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX) and text.strip():
+            written[variable.removeprefix(PREFIX).lower()] = (variable, text)
+    for name, value in arguments.items():
+        if value is not None:
+            written[name] = (f"{PREFIX}{name.upper()}", value)
+    return written
 
 
-def _with_issuers(config: Config, problems: list[ConfigError]) -> Config:
-    """Who may sign: what the variables describe, and each table of the file."""
+def _inherited_endpoint(environ: Mapping[str, str], reading: _Reading) -> str:
+    """Where the app's own logs go by the OTLP variables (OpenTelemetry protocol exporter specification).
 
-    def wrong(variable: str, problem: str, remedy: str) -> None:
-        problems.append(ConfigError(f"{PREFIX}{variable}", problem, f"{remedy}; until then no token is verified"))
-
-    base = IssuerSettings(
-        name=VARIABLES,
-        leeway=config.leeway,
-        subject=config.subject_claim,
-        session=config.session_claim,
-        claims=config.claims,
-    )
-    tables: list[IssuerSettings] = []
+    The distro sets the protocol to gRPC and people set ``:4317``; until audit records travel by gRPC
+    the same host's 4318 is used, and a warning says so once. Where our own variable has an unusable value nothing
+    is sent, so there is nothing to say of the inherited one.
+    """
+    logs = environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "").strip()
+    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
+    url = logs or (f"{base.rstrip('/')}/v1/logs" if base else _DEFAULT_ENDPOINT)
+    variable = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT" if logs else "OTEL_EXPORTER_OTLP_ENDPOINT"
+    own_is_wrong = "endpoint" in reading.unusable
     try:
-        if config.jwks or config.discovery or config.public_key or config.secret_file:
-            tables.append(_single(config, base))
+        parts = urlsplit(parsers.http_url(url))
     except WrongValueError as error:
-        wrong("JWKS" if config.jwks else "DISCOVERY", error.problem, error.remedy)
-        return replace(config, token_settings_ok=False)
-    if config.issuers_file is None:
-        return replace(config, issuers=tuple(tables))
-    if not tables and (config.issuer or config.audience or config.algorithms or config.typ):
-        problem = "ISSUER, AUDIENCE, ALGORITHMS and TYP belong to the keys of the variables, and there are none"
-        wrong("ISSUERS_FILE", problem, "say so in the tables of the file")
-        return replace(config, token_settings_ok=False)
-    read = read_issuers(config.issuers_file, base, tables, config.http_hosts)
-    for problem, remedy in read.problems:
-        meanwhile = "its tokens stay unverified" if read.readable else "no token is verified"
-        problems.append(ConfigError(f"{PREFIX}ISSUERS_FILE", problem, f"{remedy}; until then {meanwhile}"))
-    ok = config.token_settings_ok and read.readable
-    return replace(config, issuers=(*tables, *read.tables), token_settings_ok=ok)
+        if not own_is_wrong:
+            reading.problems.append(ConfigError(variable, error.problem, f"{error.remedy}; until then {UNSENT}"))
+            reading.unusable.add("endpoint")
+        return _DEFAULT_ENDPOINT
+    if parts.port != 4317:
+        return url
+    replaced = parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:4318", path="/v1/logs").geturl()
+    if not own_is_wrong:
+        problem = "audit records are sent over HTTP, and port 4317 is for gRPC"
+        remedy = f"using {replaced}; set {PREFIX}ENDPOINT to choose"
+        reading.problems.append(ConfigError(variable, problem, remedy))
+    return replaced
 
 
-def _single(config: Config, base: IssuerSettings) -> IssuerSettings:
-    """The issuer of the variables. Raises WrongValueError."""
-    found = config.discovery
-    if found == "true" and config.issuer is None:
-        raise WrongValueError("it is not known whose metadata to read", f"set {PREFIX}ISSUER")
-    if found is not None:
-        found = parsers.http_url(discovery_url(config.issuer, found))
-    for url in (config.jwks, found):
-        if url is not None and "://" in url:
-            parsers.plain_http(url, config.http_hosts)
-    return replace(
-        base,
-        issuer=config.issuer,
-        jwks=config.jwks,
-        discovery=found,
-        public_key=config.public_key,
-        secret_file=config.secret_file,
-        audience=config.audience,
-        algorithms=config.algorithms,
-        typ=config.typ,
-        tenant="{tenantid}" in (config.issuer or ""),
-    )
-
-
-def _private(config: Config, problems: list[ConfigError]) -> Config:
+def _privacy(config: Config, problems: list[ConfigError]) -> Privacy:
     """What is shown of people. Without a usable key there are no pseudonyms: then nothing is shown, not everything."""
     policies = [Policy(word) for word in config.pii]
     pseudonyms = None
-    wanted = Policy.PSEUDONYM in policies or config.token_fingerprint
+    needs_key = Policy.PSEUDONYM in policies or config.token_fingerprint
     try:
         if config.pseudonym_key_file is not None:
             pseudonyms = read_key(config.pseudonym_key_file)
-        elif wanted:
+        elif needs_key:
             raise KeySourceError("is not set, and pseudonyms and fingerprints need a key")
     except (OSError, KeySourceError) as error:
         problem = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
@@ -158,36 +165,6 @@ def _private(config: Config, problems: list[ConfigError]) -> Config:
         problems.append(ConfigError(f"{PREFIX}PSEUDONYM_KEY_FILE", problem, remedy))
         policies = [Policy.OFF if policy is Policy.PSEUDONYM else policy for policy in policies]
     if policies == [Policy.RAW] * 3 and not config.token_fingerprint:
-        return config
+        return RAW_EVERYWHERE
     spans, logs, audit = policies
-    return replace(config, privacy=Privacy(spans, logs, audit, pseudonyms, config.token_fingerprint))
-
-
-def _inherited_endpoint(environ: Mapping[str, str]) -> tuple[str, list[ConfigError], bool]:
-    """Where the app's own logs go by the OTLP variables (OpenTelemetry protocol exporter specification).
-
-    Also what is to be told of that, and whether it can be used.
-
-    The distro sets the protocol to gRPC and people set ``:4317``; until audit records travel by gRPC
-    the same host's 4318 is used, and said so once.
-    """
-    logs = environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "").strip()
-    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
-    url = logs or (f"{base.rstrip('/')}/v1/logs" if base else "http://localhost:4318/v1/logs")
-    variable = "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT" if logs else "OTEL_EXPORTER_OTLP_ENDPOINT"
-    try:
-        parts = urlsplit(parsers.http_url(url))
-    except WrongValueError as error:
-        told = ConfigError(variable, error.problem, f"{error.remedy}; until then {UNSENT}")
-        return "http://localhost:4318/v1/logs", [told], False
-    if parts.port != 4317:
-        return url, [], True
-    replaced = parts._replace(netloc=f"{parts.netloc.rpartition(':')[0]}:4318", path="/v1/logs").geturl()
-    problem = "audit records travel by HTTP, port 4317 is gRPC's"
-    return replaced, [ConfigError(variable, problem, f"using {replaced}; set {PREFIX}ENDPOINT to choose")], True
-
-
-def sdk_disabled(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether OTEL_SDK_DISABLED turns all telemetry off."""
-    environ = os.environ if environ is None else environ
-    return environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return Privacy(spans, logs, audit, pseudonyms, config.token_fingerprint)

@@ -6,7 +6,7 @@ Pure. Texts stay as the token has them: `identity` gives them the form in which 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from .. import attributes as attr
@@ -58,7 +58,7 @@ def _seconds(claims: Mapping[str, Any], name: str) -> float:
     return value
 
 
-def audience_matches(claims: Mapping[str, Any], wanted: frozenset[str]) -> bool:
+def audience_matches(claims: Mapping[str, Any], wanted: Collection[str]) -> bool:
     """Whether the token is meant for one of ``wanted`` (RFC 7519, 4.1.3).
 
     A token without any ``aud`` is judged by its ``client_id``: Amazon Cognito's access tokens have
@@ -73,25 +73,25 @@ def audience_in(claims: Mapping[str, Any]) -> tuple[str, Any]:
     return name, claims.get(name)
 
 
-def names_one_of(audience: Any, wanted: frozenset[str]) -> bool:
+def names_one_of(audience: Any, wanted: Collection[str]) -> bool:
     """Whether a text, or a list of them, names one of ``wanted``."""
     if isinstance(audience, str):
         return audience in wanted
     return isinstance(audience, list) and any(isinstance(item, str) and item in wanted for item in audience)
 
 
-def _subject(claims: Mapping[str, Any], candidates: Iterable[Claim]) -> str | None:
+def _subject(claims: Mapping[str, Any], candidates: Iterable[str]) -> str | None:
     """The first of ``candidates`` that is there: text, or an integer as its decimal string.
 
     An empty text names nobody (Cloudflare's service tokens). Any other value is never an identity,
     and no later candidate replaces it: raises TokenRefusedError with ``claim_missing``.
     """
-    for claim in candidates:
-        value = claim.of(claims)
+    for candidate in candidates:
+        value = Claim.named(candidate).of(claims)
         if value is MISSING or value == "":
             continue
         if (name := _name(value)) is None:
-            raise TokenRefusedError(Reason.CLAIM_MISSING, about=claim.name)
+            raise TokenRefusedError(Reason.CLAIM_MISSING, about=candidate)
         return name
     return None
 
@@ -104,12 +104,12 @@ def _name(value: Any) -> str | None:
     return None
 
 
-def _first(claims: Mapping[str, Any], candidates: Iterable[Claim]) -> tuple[str, str] | None:
+def _first(claims: Mapping[str, Any], candidates: Iterable[str]) -> tuple[str, str] | None:
     """The first usable value of ``candidates`` and the name of the claim it came from."""
-    for claim in candidates:
-        value = claim.of(claims)
+    for candidate in candidates:
+        value = Claim.named(candidate).of(claims)
         if value != "" and (name := _name(value)) is not None:
-            return name, claim.name
+            return name, candidate
     return None
 
 
@@ -140,7 +140,7 @@ def _bound(claims: Mapping[str, Any]) -> str | None:
     return "dpop" if "jkt" in confirmation else "mtls" if "x5t#S256" in confirmation else "key"
 
 
-def _others(claims: Mapping[str, Any], mapping: Iterable[tuple[Claim, str]]) -> list[Mapped]:
+def _others(claims: Mapping[str, Any], mapping: Iterable[tuple[str, str]]) -> list[Mapped]:
     try:
         return list(mapped(claims, mapping))
     except RecursionError as error:
@@ -189,33 +189,25 @@ def _is_service(claims: Mapping[str, Any], subject: str | None, client: str | No
     return subject.startswith(("system:serviceaccount:", "spiffe://"))  # Kubernetes; SPIFFE
 
 
-def verified(
-    claims: Mapping[str, Any],
-    *,
-    subject: Iterable[Claim],
-    session: Iterable[Claim],
-    mapping: Iterable[tuple[Claim, str]],
-    expires_at: int | None,
-    actor_type: ActorType | None = None,
-    clients: Iterable[str] = IssuerSettings.client,
-) -> Identity:
-    """The identity that proved ``claims`` give. Raises TokenRefusedError when the subject is no name.
+def verified(claims: Mapping[str, Any], settings: IssuerSettings, expires_at: int | None) -> Identity:
+    """The identity that proved ``claims`` give by their issuer's settings.
 
-    ``actor_type`` is what the operator says of everybody whom the issuer knows.
+    Raises TokenRefusedError when the subject is neither a text nor an integer.
     """
-    who = _subject(claims, subject)
-    found = _first(claims, session)
-    client = _client(claims, clients)
+    subject = _subject(claims, settings.subject)
+    session, session_claim = _first(claims, settings.session) or (None, None)
+    client = _client(claims, settings.client)
     issuer = claims.get("iss")
     acting, acting_issuer = _acting(claims)
-    others = _others(claims, mapping)
+    others = _others(claims, settings.claims)
+    actor_type = settings.actor_type
     if actor_type is None:
-        actor_type = ActorType.SERVICE if _is_service(claims, who, client) else ActorType.USER
+        actor_type = ActorType.SERVICE if _is_service(claims, subject, client) else ActorType.USER
     return Identity(
         Status.VERIFIED,
-        subject=who,
-        session=found[0] if found else None,
-        session_claim=found[1] if found else None,
+        subject=subject,
+        session=session,
+        session_claim=session_claim,
         issuer=issuer if isinstance(issuer, str) else None,
         expires_at=expires_at,
         token_id=_name(claims.get("jti")),
@@ -224,22 +216,16 @@ def verified(
         acting=acting,
         acting_issuer=acting_issuer,
         bound=_bound(claims),
-        claims={found.attribute: found.value for found in others if found.value is not None},
+        claims={other.attribute: other.value for other in others if other.value is not None},
         partial=_partial(others),
     )
 
 
-def expired(
-    claims: Mapping[str, Any],
-    *,
-    subject: Iterable[Claim],
-    session: Iterable[Claim],
-    claimed: Mapping[str, Value],
-) -> Identity:
+def expired(claims: Mapping[str, Any], settings: IssuerSettings, claimed: Mapping[str, Value]) -> Identity:
     """The identity of an expired token whose signature holds: nobody, but the record says whose it was."""
     extra = dict(claimed)
-    if (who := _subject(claims, subject)) is not None:
-        extra[attr.JWT_EXPIRED_SUBJECT] = attr.text(who)
-    if (found := _first(claims, session)) is not None:
-        extra[attr.JWT_EXPIRED_SESSION] = attr.text(found[0])
+    if (subject := _subject(claims, settings.subject)) is not None:
+        extra[attr.JWT_EXPIRED_SUBJECT] = attr.text(subject)
+    if (session := _first(claims, settings.session)) is not None:
+        extra[attr.JWT_EXPIRED_SESSION] = attr.text(session[0])
     return refused(Reason.EXPIRED, extra=extra)

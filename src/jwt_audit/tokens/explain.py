@@ -96,8 +96,8 @@ def _many(values: Iterable[str | None]) -> tuple[str, ...]:
 def _audience(jws: Jws, verdict: Verdict, _: Issuers) -> list[Mismatch]:
     if verdict.issuer is None:
         return []
-    where, value = audience_of(jws, verdict.issuer)
-    return [Mismatch(where, _shown(value), _many(sorted(verdict.issuer.audience)))]
+    where, value = audience_of(jws, verdict.issuer.settings)
+    return [Mismatch(where, _shown(value), _many(sorted(verdict.issuer.settings.audience)))]
 
 
 def _issuer(jws: Jws, verdict: Verdict, issuers: Issuers) -> list[Mismatch]:
@@ -106,21 +106,22 @@ def _issuer(jws: Jws, verdict: Verdict, issuers: Issuers) -> list[Mismatch]:
         keys = () if verdict.keys is None else verdict.keys.candidates(jws.key_id, jws.algorithm)
         return [Mismatch("tid", tenant, _many(key.issuer for key in keys))]
     found = [Mismatch("iss", _shown(jws.payload.get("iss")), _many(map(_name, issuers.every)))]
-    if any(issuer.tenant for issuer in issuers.every):
+    if any(issuer.settings.tenant for issuer in issuers.every):
         found.append(Mismatch("tid", tenant, ("the tenant that iss names",)))
-    if any(issuer.source not in (None, verdict.source) for issuer in issuers.every):
-        sources = _many(issuer.source or "any source" for issuer in issuers.every)
+    if any(issuer.settings.source not in (None, verdict.source) for issuer in issuers.every):
+        sources = _many(issuer.settings.source or "any source" for issuer in issuers.every)
         found.append(Mismatch("source", (verdict.source,), sources))
     return found
 
 
 def _name(issuer: Issuer) -> str:
-    name = issuer.issuer or f"any ({issuer.label})"
-    return name if issuer.source is None else f"{name} (from {issuer.source})"
+    settings = issuer.settings
+    name = settings.issuer or f"any ({settings.label})"
+    return name if settings.source is None else f"{name} (from {settings.source})"
 
 
 def _type(jws: Jws, verdict: Verdict, _: Issuers) -> list[Mismatch]:
-    pinned = None if verdict.issuer is None else verdict.issuer.typ
+    pinned = None if verdict.issuer is None else verdict.issuer.settings.typ
     wanted = (pinned,) if pinned is not None else (f"any but {', '.join(sorted(NO_CREDENTIALS))}",)
     return [Mismatch("typ", _shown(jws.header.get("typ")), wanted)]
 
@@ -166,7 +167,7 @@ def _signature(jws: Jws, verdict: Verdict, _: Issuers) -> list[Mismatch]:
 
 
 def _time(jws: Jws, verdict: Verdict, _: Issuers) -> list[Mismatch]:
-    leeway = 0 if verdict.issuer is None else verdict.issuer.leeway
+    leeway = 0 if verdict.issuer is None else verdict.issuer.settings.leeway
     now = attr.iso_8601(int(verdict.as_of))
     early = verdict.identity.reason is Reason.NOT_YET_VALID
     wanted = f"{'not after' if early else 'after'} {now}, give or take {leeway:g} s"

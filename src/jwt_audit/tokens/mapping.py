@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from .. import attributes as attr
@@ -27,6 +28,7 @@ class Claim(NamedTuple):
     path: tuple[str, ...]
 
     @classmethod
+    @lru_cache(maxsize=1024)  # the operator's settings name a few, again for each token
     def named(cls, name: str) -> Claim:
         """A literal claim name, or a JSON Pointer (RFC 6901) when it starts with ``/``."""
         if not name.startswith("/"):
@@ -65,13 +67,16 @@ class Mapped(NamedTuple):
     digest: str | None = None
 
 
-def mapped(claims: Mapping[str, Any], mapping: Iterable[tuple[Claim, str]]) -> Iterator[Mapped]:
-    """Each pair of the mapping, in its order. Of several claims for one attribute the first that gives a value counts.
+def mapped(claims: Mapping[str, Any], mapping: Iterable[tuple[str, str]]) -> Iterator[Mapped]:
+    """Each pair of a claim's name and its attribute, in their order.
+
+    Of several claims for one attribute the first that gives a value counts.
 
     Raises RecursionError for a value that is nested too deeply.
     """
     given: set[str] = set()
-    for claim, attribute in mapping:
+    for name, attribute in mapping:
+        claim = Claim.named(name)
         if attribute in given:
             yield Mapped(claim, attribute, why=f"{attribute} comes from a claim that is named before it")
             continue

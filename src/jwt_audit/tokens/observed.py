@@ -15,15 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from math import inf
-from typing import Any
 
 from ..identity.caller import Identity, Reason, refused
-from ..identity.privacy import OPEN, Privacy
+from ..identity.privacy import RAW_EVERYWHERE, Privacy
+from ..settings.issuer import IssuerSettings
 from . import claims
 from .algorithms import KNOWN, SYMMETRIC, with_new_names
 from .cache import Cache, Result
 from .jws import Jws, TokenRefusedError, parse
-from .mapping import Claim
 from .verify import NO_CREDENTIALS, media_type
 
 BY_APP = "app"
@@ -54,35 +53,24 @@ class Verification:
 class AppTokens:
     """Judges what the app's libraries did. Safe from many threads.
 
-    ``now`` gives seconds since the epoch, ``leeway`` is in seconds. ``issuer``, ``audience``,
-    ``algorithms`` and ``typ``, where given, narrow what the app accepts; they never widen it. ``privacy`` says how
-    what was found is shown.
+    ``settings`` say what claims mean; ``issuer``, ``audience``, ``algorithms`` and ``typ``, where given, narrow what
+    the app accepts; they never widen it. ``now`` gives seconds since the epoch. ``privacy`` says how the
+    identity is shown.
     """
 
     def __init__(
         self,
+        settings: IssuerSettings,
         *,
         now: Callable[[], float],
-        leeway: float,
-        subject: Iterable[Claim],
-        session: Iterable[Claim],
-        mapping: Iterable[tuple[Claim, str]] = (),
-        issuer: str | None = None,
-        audience: Iterable[str] = (),
-        algorithms: Iterable[str] = (),
-        typ: str | None = None,
         cache_size: int = 4096,
-        privacy: Privacy = OPEN,
+        privacy: Privacy = RAW_EVERYWHERE,
     ) -> None:
+        self._settings = settings
         self._now = now
         self._privacy = privacy
-        self._leeway = leeway
-        self._who: dict[str, Any] = {"subject": tuple(subject), "session": tuple(session)}
-        self._mapping = tuple(mapping)
-        self._issuer = issuer
-        self._typ = media_type(typ)
-        self._audience = frozenset(audience)
-        self._algorithms = with_new_names(frozenset(algorithms) or KNOWN)
+        self._typ = media_type(settings.typ)
+        self._algorithms = with_new_names(frozenset(settings.algorithms) or KNOWN)
         self._kept = Cache(cache_size)
 
     def judge(self, seen: Verification) -> Identity | None:
@@ -119,17 +107,17 @@ class AppTokens:
             raise TokenRefusedError(Reason.ALGORITHM_NOT_ALLOWED)
         if reason not in (None, Reason.EXPIRED, Reason.NOT_YET_VALID, Reason.MALFORMED):
             raise TokenRefusedError(reason)
-        start, end, expires_at = claims.times(jws.payload, self._leeway)
+        start, end, expires_at = claims.times(jws.payload, self._settings.leeway)
         if reason is Reason.EXPIRED:
-            return claims.expired(jws.payload, claimed=jws.claimed, **self._who), inf
+            return claims.expired(jws.payload, self._settings, jws.claimed), inf
         if reason is not None:  # no other form is malformed here, so that is not why the app refused it
             raise TokenRefusedError(reason if reason is Reason.NOT_YET_VALID else Reason.REJECTED_BY_APP)
         self._narrow(jws)
         if start is not None and now < start:
             raise TokenRefusedError(Reason.NOT_YET_VALID)
         if end is not None and now >= end:
-            return claims.expired(jws.payload, claimed=jws.claimed, **self._who), inf
-        identity = claims.verified(jws.payload, mapping=self._mapping, expires_at=expires_at, **self._who)
+            return claims.expired(jws.payload, self._settings, jws.claimed), inf
+        identity = claims.verified(jws.payload, self._settings, expires_at)
         return replace(identity, verified_by=BY_APP), inf if end is None else end
 
     def _narrow(self, jws: Jws) -> None:
@@ -139,9 +127,9 @@ class AppTokens:
         issuer = payload.get("iss")
         if issuer is not None and not isinstance(issuer, str):
             raise TokenRefusedError(Reason.CLAIM_MISSING)
-        if self._issuer is not None and issuer != self._issuer:
+        if self._settings.issuer is not None and issuer != self._settings.issuer:
             raise TokenRefusedError(Reason.ISSUER_MISMATCH)
-        if self._audience and not claims.audience_matches(payload, self._audience):
+        if self._settings.audience and not claims.audience_matches(payload, self._settings.audience):
             raise TokenRefusedError(Reason.AUDIENCE_MISMATCH)
 
 

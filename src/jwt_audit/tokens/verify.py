@@ -17,8 +17,8 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..identity.caller import Identity, Reason, refused
-from ..identity.privacy import OPEN, Privacy
-from ..settings.issuer import BEARER
+from ..identity.privacy import RAW_EVERYWHERE, Privacy
+from ..settings.issuer import BEARER, IssuerSettings
 from . import claims
 from .algorithms import KNOWN
 from .cache import Cache, Result
@@ -86,7 +86,7 @@ class TokenVerifier:
         *,
         now: Callable[[], float],
         cache_size: int = 4096,
-        privacy: Privacy = OPEN,
+        privacy: Privacy = RAW_EVERYWHERE,
     ) -> None:
         self._issuers = issuers
         self._now = now
@@ -187,20 +187,12 @@ def _examined(jws: Jws, issuer: Issuer, keys: KeySet | None, now: float) -> tupl
         raise TokenRefusedError(reason, jws.claimed)
     try:
         _check_purpose(jws, issuer)
-        start, end, expires_at = claims.times(_timed(jws), issuer.leeway)
+        start, end, expires_at = claims.times(_timed(jws), issuer.settings.leeway)
         if start is not None and now < start:
             return refused(Reason.NOT_YET_VALID, extra=jws.claimed), start
-        who = {"subject": issuer.subject, "session": issuer.session}
         if end is not None and now >= end:
-            return claims.expired(jws.payload, claimed=jws.claimed, **who), inf
-        identity = claims.verified(
-            jws.payload,
-            mapping=issuer.claims,
-            expires_at=expires_at,
-            actor_type=issuer.actor_type,
-            clients=issuer.client,
-            **who,
-        )
+            return claims.expired(jws.payload, issuer.settings, jws.claimed), inf
+        identity = claims.verified(jws.payload, issuer.settings, expires_at)
     except TokenRefusedError as error:
         raise TokenRefusedError(error.reason, jws.claimed, about=error.about) from error
     return identity, inf if end is None else end
@@ -214,7 +206,7 @@ def _timed(jws: Jws) -> Mapping[str, Any]:
 
 
 def _form(jws: Jws, issuer: Issuer) -> Reason | None:
-    if jws.padded and not issuer.padded:
+    if jws.padded and not issuer.settings.padded:
         return Reason.MALFORMED
     return None if jws.algorithm in issuer.algorithms else Reason.ALGORITHM_NOT_ALLOWED
 
@@ -223,7 +215,7 @@ def _signature(jws: Jws, issuer: Issuer, keys: KeySet | None) -> Reason | None:
     if keys is None:
         return Reason.KEYS_UNAVAILABLE
     candidates = keys.candidates(jws.key_id, jws.algorithm)
-    if issuer.tenant and candidates:
+    if issuer.settings.tenant and candidates:
         candidates = [key for key in candidates if key.signs_for(jws.payload.get("tid"))]
         if not candidates:
             return Reason.ISSUER_MISMATCH
@@ -242,20 +234,21 @@ def media_type(typ: object) -> str | None:
 
 def _check_purpose(jws: Jws, issuer: Issuer) -> None:
     """Raises TokenRefusedError for what was signed, but not to tell us who calls."""
-    kind, pinned = media_type(jws.header.get("typ")), media_type(issuer.typ)
+    settings = issuer.settings
+    kind, pinned = media_type(jws.header.get("typ")), media_type(settings.typ)
     if kind in NO_CREDENTIALS if pinned is None else kind != pinned:
         raise TokenRefusedError(Reason.TYPE_MISMATCH)
     if "iss" in jws.payload and not isinstance(jws.payload["iss"], str):
         raise TokenRefusedError(Reason.CLAIM_MISSING, about="iss")
-    required = (*(claims.ACCESS_TOKEN if pinned == "at+jwt" else ()), *issuer.required)
+    required = (*(claims.ACCESS_TOKEN if pinned == "at+jwt" else ()), *settings.required)
     if (name := claims.missing(jws.payload, required)) is not None:
         raise TokenRefusedError(Reason.CLAIM_MISSING, about=name)
-    if issuer.audience and not claims.names_one_of(audience_of(jws, issuer)[1], issuer.audience):
+    if settings.audience and not claims.names_one_of(audience_of(jws, settings)[1], settings.audience):
         raise TokenRefusedError(Reason.AUDIENCE_MISMATCH)
 
 
-def audience_of(jws: Jws, issuer: Issuer) -> tuple[str, Any]:
-    """For whom a token says that it is, and where it says so."""
-    if issuer.audience_header is not None:
-        return issuer.audience_header, jws.header.get(issuer.audience_header)
+def audience_of(jws: Jws, settings: IssuerSettings) -> tuple[str, Any]:
+    """The claim, or the member of the header, that names the audience of a token, and its value."""
+    if settings.audience_header is not None:
+        return settings.audience_header, jws.header.get(settings.audience_header)
     return claims.audience_in(jws.payload)

@@ -10,7 +10,7 @@ import pytest
 
 from jwt_audit.errors import KeySourceError
 from jwt_audit.identity.caller import Identity, Reason, Status, refused
-from jwt_audit.identity.privacy import OPEN, Policy, Privacy, Pseudonyms, is_personal
+from jwt_audit.identity.privacy import RAW_EVERYWHERE, Policy, Privacy, Pseudonyms, is_personal
 from jwt_audit.settings.environment import load
 from jwt_audit.settings.variables import PREFIX
 
@@ -41,7 +41,7 @@ def under(policy: Policy, keys: Pseudonyms | None = KEY) -> Identity:
 
 def test_raw_is_as_the_token_has_it() -> None:
     """The default shows everything, and costs no copy."""
-    assert ALICE.under(OPEN) is ALICE
+    assert ALICE.under(RAW_EVERYWHERE) is ALICE
     assert ALICE.telemetry["enduser.id"] == "alice@example.com"
     assert ALICE.logged is ALICE.telemetry
     assert ALICE.audit["user.email"] == "alice@example.com"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,16 @@ from typing import Any
 import pytest
 
 from jwt_audit.identity.privacy import Policy
-from jwt_audit.settings import config, parsers
+from jwt_audit.settings import parsers, token_parsers
+from jwt_audit.settings.config import SETTINGS, Config
 from jwt_audit.settings.environment import load
 from jwt_audit.settings.variables import PREFIX
 
-TOKEN_SETTINGS = [
-    setting for setting in dataclasses.fields(config.Config) if setting.metadata and setting.metadata["token"]
-]
+TOKEN_SETTINGS = [name for name, setting in SETTINGS.items() if setting.about_tokens]
 FILES = [
-    setting.name
-    for setting in dataclasses.fields(config.Config)
-    if setting.metadata and setting.metadata["parse"] in (parsers.existing_file, parsers.file_of_secret, parsers.jwks)
+    name
+    for name, setting in SETTINGS.items()
+    if setting.parse in (parsers.existing_file, parsers.file_of_secret, token_parsers.jwks)
 ]
 
 
@@ -87,7 +85,7 @@ def test_a_wrong_value_is_told_with_its_full_name(name: str, value: str) -> None
     settings, problems = load(env(**{name: value}))
     assert [problem.variable for problem in problems] == [PREFIX + name]
     assert "; " in str(problems[0])
-    assert isinstance(settings, config.Config)
+    assert isinstance(settings, Config)
 
 
 @pytest.mark.parametrize("name", ["JWKS", "PUBLIC_KEY", "SECRET_FILE", "ALGORITHMS", "LEEWAY"])
@@ -98,9 +96,9 @@ def test_a_wrong_token_setting_verifies_nothing(name: str) -> None:
     assert "no token is verified" in str(problems[0])
 
 
-INSTEAD: dict[str, Callable[[config.Config], bool]] = {
-    **{setting.name: lambda given: not given.token_settings_ok for setting in TOKEN_SETTINGS},
-    "claims": lambda given: given.claims == (),
+INSTEAD: dict[str, Callable[[Config], bool]] = {
+    **{name: lambda given: not given.token_settings_ok for name in TOKEN_SETTINGS},
+    "claims": lambda given: given.env_issuer.claims == (),
     "pii": lambda given: {given.privacy.spans, given.privacy.logs, given.privacy.audit} == {Policy.OFF},
     "pseudonym_key_file": lambda given: given.privacy.pseudonyms is None and given.privacy.audit is Policy.OFF,
     "token_fingerprint": lambda given: not given.token_fingerprint,
@@ -122,7 +120,7 @@ INSTEAD: dict[str, Callable[[config.Config], bool]] = {
 """What holds where a setting was given and cannot be used: never less than was meant, in proof, secrecy or place."""
 
 
-@pytest.mark.parametrize("name", [setting.name for setting in dataclasses.fields(config.Config) if setting.metadata])
+@pytest.mark.parametrize("name", list(SETTINGS))
 def test_what_cannot_be_used_has_no_weaker_default(name: str) -> None:
     """Each setting: told with its name, and what holds meanwhile is on the safe side."""
     more = {"pii": "pseudonym"} if name == "pseudonym_key_file" else {}
@@ -213,14 +211,14 @@ def test_a_right_secret_is_in_no_representation() -> None:
     assert SECRET not in repr(settings)
 
 
-@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(config.Config) if field.metadata])
+@pytest.mark.parametrize("name", list(SETTINGS))
 @pytest.mark.parametrize(
     "value", ["a\0b", "~nobody-of-this-name/x", "\udc80", "🔑" * 5000, "://", "[", "=", b"x", -1.5]
 )
 def test_no_value_of_any_setting_stops_the_app(name: str, value: Any) -> None:
     """Each is taken or told, and what is told is a line."""
     settings, problems = load({}, **{name: value})
-    assert isinstance(settings, config.Config)
+    assert isinstance(settings, Config)
     for problem in problems:
         assert "\n" not in str(problem)
 
@@ -245,7 +243,10 @@ def test_a_claim_mapping_may_hold_a_url_and_a_pointer() -> None:
     """A claim's name may hold ``=``, ``:`` and ``/``: the pair is split at the last ``=``."""
     settings, problems = load(env(CLAIMS="https://example.com/a?b=c=user.roles,/realm_access/roles=app.roles"))
     assert problems == []
-    assert settings.claims == (("https://example.com/a?b=c", "user.roles"), ("/realm_access/roles", "app.roles"))
+    assert settings.env_issuer.claims == (
+        ("https://example.com/a?b=c", "user.roles"),
+        ("/realm_access/roles", "app.roles"),
+    )
 
 
 @pytest.mark.parametrize(

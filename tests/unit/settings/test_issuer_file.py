@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jwt_audit.errors import ConfigError
+from jwt_audit.identity.caller import ActorType
 from jwt_audit.settings.config import Config
 from jwt_audit.settings.environment import load
 from jwt_audit.settings.issuer import KEY_PLACES, IssuerSettings
@@ -72,7 +73,7 @@ def test_every_key_arrives(write: Any, tmp_path: Path) -> None:
         padded=True,
         subject=("/a/b", "sub"),
         session=(),
-        actor_type="system",
+        actor_type=ActorType.SYSTEM,
         claims=(
             ("/x/roles", "user.roles"),
             ("roles", "user.roles"),
@@ -108,25 +109,25 @@ def test_a_table_says_what_differs(write: Any) -> None:
         ("audiance = 'x'", "audiance: no such key"),
         ("tenant = true", "tenant: no such key"),
         ("name = 'x'", "name: no such key"),
-        ("algorithms = ['none']", "algorithms: 'none' is not an algorithm"),
+        ("algorithms = ['none']", "algorithms: 'none' is not a supported algorithm"),
         ("algorithms = ['RS256', 'HS256']", "key confusion"),
-        ("audience = 7", "audience: it is neither a text nor a list"),
+        ("audience = 7", "audience: it is neither a string nor a list of strings"),
         ("audience = [7]", "audience: a value of type int is not text"),
         ("audience = ''", "audience: it is empty"),
-        ("leeway = true", "leeway: it is no time"),
-        ("leeway = -1", "leeway: '-1' is no quantity"),
+        ("leeway = true", "leeway: it is not a valid duration"),
+        ("leeway = -1", "leeway: '-1' is not a valid duration"),
         ("padded = 'yes'", "padded: it is neither true nor false"),
-        ("source = 'query:token'", "source: 'query:token' is no source"),
-        ("actor_type = 'robot'", "actor_type: 'robot' is not a choice"),
-        ("preset = 'keycloack'", "preset: 'keycloack' is none"),
-        ("preset = 7", "preset: '7' is none"),
-        ("claims = 'roles'", "claims: it is no table"),
+        ("source = 'query:token'", "source: 'query:token' is not a valid source"),
+        ("actor_type = 'robot'", "actor_type: 'robot' is not a valid value"),
+        ("preset = 'keycloack'", "preset: 'keycloack' is not a preset"),
+        ("preset = 7", "preset: '7' is not a preset"),
+        ("claims = 'roles'", "claims: it is not a table"),
         ("claims = { 'enduser.id' = 'x' }", "claims: the attribute enduser.id has a fixed meaning"),
         ("claims = { 'jwt.x' = 'x' }", "claims: the attribute jwt.x has a fixed meaning"),
         ("public_key = 'key.pem'", "jwks and public_key are given"),
         ("discovery = true", "jwks and discovery are given"),
         ("secret_file = 'none'", "cannot read"),
-        ("issuer = 'x'", "is no TOML"),
+        ("issuer = 'x'", "is not valid TOML"),
     ],
 )
 def test_what_is_wrong_is_told_with_file_and_table(write: Any, tmp_path: Path, line: str, told: str) -> None:
@@ -147,11 +148,11 @@ def test_what_is_wrong_is_told_with_file_and_table(write: Any, tmp_path: Path, l
     ("text", "told"),
     [
         ("", "it holds no issuer"),
-        ("[issuer]\nissuer = 'x'\n", "issuer is no list of tables"),
-        ("issuer = 7\n", "issuer is no list of tables"),
+        ("[issuer]\nissuer = 'x'\n", "issuer is not an array of tables"),
+        ("issuer = 7\n", "issuer is not an array of tables"),
         ("[[issuers]]\nissuer = 'x'\n", "it holds 'issuers'"),
-        ("[[issuer]\n", "it is no TOML (at line 1"),
-        ("\ud800", "it is no TOML"),
+        ("[[issuer]\n", "it is not valid TOML (at line 1"),
+        ("\ud800", "it is not valid TOML"),
     ],
 )
 def test_a_file_that_is_none_verifies_nothing(write: Any, tmp_path: Path, text: str, told: str) -> None:
@@ -169,19 +170,22 @@ def test_a_file_that_is_none_verifies_nothing(write: Any, tmp_path: Path, text: 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[[issuer]]\nissuer = 'x'\n", "the table says nothing of keys"),
-        ("[[issuer]]\nissuer = 'x'\ndiscovery = false\n", "the table says nothing of keys"),
+        ("[[issuer]]\nissuer = 'x'\n", "the table does not say where the keys are"),
+        ("[[issuer]]\nissuer = 'x'\ndiscovery = false\n", "the table does not say where the keys are"),
         ("[[issuer]]\ndiscovery = true\n", "discovery needs to know the issuer"),
         ("[[issuer]]\nissuer = 'https://a/{tenantid}/'\ndiscovery = true\n", "no metadata of its own"),
-        ("[[issuer]]\nissuer = 'https://a/{tenant}/'\njwks = 'https://a/'\n", "another placeholder"),
+        (
+            "[[issuer]]\nissuer = 'https://a/{tenant}/'\njwks = 'https://a/'\n",
+            "the only placeholder can be one {tenantid}",
+        ),
         ("[[issuer]]\nissuer = 'a'\njwks = 'http://a.example.com/'\n", "plain http"),
         ("[[issuer]]\nissuer = 'http://a.example.com/'\ndiscovery = true\n", "plain http"),
-        ("[[issuer]]\nissuer = 'a'\ndiscovery = true\n", "is no URL"),
+        ("[[issuer]]\nissuer = 'a'\ndiscovery = true\n", "is not a valid URL"),
         ("[[issuer]]\npreset = 'supabase'\n", "the preset supabase needs to know the issuer"),
-        ("[[issuer]]\npreset = 'aws-alb'\naudience = 'arn'\n", "the table says nothing of keys"),
+        ("[[issuer]]\npreset = 'aws-alb'\naudience = 'arn'\n", "the table does not say where the keys are"),
         (
             "[[issuer]]\npreset = 'aws-alb'\njwks = 'https://a/{kid}'\n",
-            "audience: it is missing, and the preset aws-alb",
+            "audience: it is missing, and without it the preset aws-alb proves nothing",
         ),
         ("[[issuer]]\npreset = 'google-iap'\n", "audience: it is missing"),
         ("[[issuer]]\npreset = 'entra'\n", "audience: it is missing"),
@@ -202,19 +206,19 @@ def test_an_issuer_is_described_once(write: Any) -> None:
     """The same issuer twice is a contradiction, unless their tokens come from different sources."""
     table = "[[issuer]]\nissuer = 'a'\njwks = 'keys.json'\n"
     config, problems = write(table + table)
-    assert "it is described before, in [[issuer]] 1 (a)" in str(problems[0])
+    assert "it is already described in [[issuer]] 1 (a)" in str(problems[0])
     assert len(config.issuers) == 1
     config, problems = write(table + table + "source = 'cookie:X'\n")
     assert problems == []
     assert [table.source for table in config.issuers] == [None, "cookie:X"]
     config, problems = write(table, JWKS="https://a.example.com/keys", ISSUER="a")
-    assert "it is described before, in variables" in str(problems[0])
+    assert "it is already described in variables" in str(problems[0])
 
 
 def test_rules_without_keys_are_not_ignored(write: Any) -> None:
     """AUDIENCE and its like belong to the variables' issuer: with a file alone they would check nothing."""
     config, problems = write("[[issuer]]\nissuer = 'a'\njwks = 'keys.json'\n", AUDIENCE="api")
-    assert "there are none" in str(problems[0])
+    assert "apply to keys that a variable names, and none does" in str(problems[0])
     assert not config.token_settings_ok
 
 
@@ -275,7 +279,12 @@ def test_one_issuer_by_its_metadata() -> None:
     )
     assert problems == []
     assert load({**issuer, f"{PREFIX}DISCOVERY": "false"})[0].issuers == ()
-    for wrong in ({f"{PREFIX}DISCOVERY": "true"}, {**issuer, f"{PREFIX}DISCOVERY": "http://a.example.com/"}):
+    for wrong in (
+        {f"{PREFIX}DISCOVERY": "true"},
+        {f"{PREFIX}DISCOVERY": "https://a.example.com/realms/x"},  # whose metadata must name the issuer
+        {f"{PREFIX}DISCOVERY": "true", f"{PREFIX}ISSUER": "https://a.example.com/{tenantid}/"},
+        {**issuer, f"{PREFIX}DISCOVERY": "http://a.example.com/"},
+    ):
         config, problems = load(wrong)
         assert [problem.variable for problem in problems] == [f"{PREFIX}DISCOVERY"]
         assert not config.token_settings_ok

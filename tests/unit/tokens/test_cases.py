@@ -19,12 +19,24 @@ from jwt_audit.settings.environment import load
 from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.algorithms import ASYMMETRIC, SYMMETRIC
 from jwt_audit.tokens.extract import Sources
-from jwt_audit.tokens.issuers import Issuer, Issuers, KeyRing, make_issuers
+from jwt_audit.tokens.issuers import Issuers, KeyRing, make_issuers
 from jwt_audit.tokens.jwks import KeySet, parse_jwks, parse_secret
 from jwt_audit.tokens.keys import UrlKeys
 from jwt_audit.tokens.verify import TokenVerifier
 from support.headers import request_with
-from support.issuer import ISSUER, NOW, SECRET, FixedKeys, b64, claims, eventually, jwks, jwks_server, signing_key
+from support.issuer import (
+    ISSUER,
+    NOW,
+    SECRET,
+    FixedKeys,
+    b64,
+    claims,
+    eventually,
+    jwks,
+    jwks_server,
+    signing_issuer,
+    signing_key,
+)
 from support.shapes import IAT, SHAPES, issuer_of, token_of
 
 CASES = {
@@ -40,7 +52,7 @@ RSA, EC = signing_key("RS256"), signing_key("ES256")
 
 def judged(token: str, keys: KeySet, **rules: Any) -> Identity:
     rules = {"algorithms": ASYMMETRIC, "leeway": 10, **rules}
-    verifier = TokenVerifier(Issuers([Issuer(FixedKeys(keys), **rules)]), now=lambda: NOW + 1)
+    verifier = TokenVerifier(Issuers([signing_issuer(FixedKeys(keys), **rules)]), now=lambda: NOW + 1)
     return verifier.verify(token)
 
 
@@ -141,7 +153,7 @@ def test_c16_a_failed_refresh_keeps_the_keys() -> None:
         server.body = jwks(RSA.jwk("k"))
         life: dict[str, Any] = {"age": 0.02, "retry": (0.02, 0.02), "interval": 0.01}
         source = UrlKeys(server.url, contextlib.nullcontext, lambda message, **_: told.append(message), **life)
-        verifier = TokenVerifier(Issuers([Issuer(source, ASYMMETRIC)]), now=lambda: NOW + 1)
+        verifier = TokenVerifier(Issuers([signing_issuer(source, ASYMMETRIC)]), now=lambda: NOW + 1)
         try:
             assert eventually(lambda: source.keys is not None)
             for status, body in ((500, b""), (200, b"<html>"), (200, b'{"keys":[]}')):
@@ -159,7 +171,7 @@ def test_c17_random_key_ids() -> None:
     with jwks_server() as server:
         server.body = jwks(RSA.jwk("k"))
         source = UrlKeys(server.url, contextlib.nullcontext, lambda *_, **__: None, interval=3600)
-        verifier = TokenVerifier(Issuers([Issuer(source, ASYMMETRIC)]), now=lambda: NOW + 1)
+        verifier = TokenVerifier(Issuers([signing_issuer(source, ASYMMETRIC)]), now=lambda: NOW + 1)
         tail = RSA.sign(claims(), kid="k").split(".", 1)[1]
         good = RSA.sign(claims(jti="good"), kid="k")
         barrier, wrong = threading.Barrier(20), []
@@ -195,7 +207,7 @@ def test_c18_a_slow_issuer_stops_nobody() -> None:
 
         server.answer = hang
         source = UrlKeys(server.url, contextlib.nullcontext, lambda *_, **__: None)
-        verifier = TokenVerifier(Issuers([Issuer(source, ASYMMETRIC)]), now=lambda: NOW + 1)
+        verifier = TokenVerifier(Issuers([signing_issuer(source, ASYMMETRIC)]), now=lambda: NOW + 1)
         try:
             assert eventually(lambda: len(server.requests) == 1)
             for _ in range(50):

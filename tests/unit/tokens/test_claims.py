@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,17 +10,15 @@ import pytest
 from jwt_audit.attributes import text
 from jwt_audit.identity.caller import ActorType, Identity, Reason, Status
 from jwt_audit.identity.privacy import Policy, Privacy, Pseudonyms
+from jwt_audit.settings.issuer import IssuerSettings
 from jwt_audit.tokens.claims import MAX_TIME, audience_matches, expired, times, verified
 from jwt_audit.tokens.jws import TokenRefusedError
-from jwt_audit.tokens.mapping import Claim
 
-SUBJECT = (Claim.named("sub"), Claim.named("user_id"))
-SESSION = tuple(map(Claim.named, ("sid", "session_id", "session_state", "jti")))
+SETTINGS = IssuerSettings("test")
 
 
 def identity(claims: dict[str, Any], mapping: dict[str, str] | None = None) -> Identity:
-    pairs = [(Claim.named(name), attribute) for name, attribute in (mapping or {}).items()]
-    return verified(claims, subject=SUBJECT, session=SESSION, mapping=pairs, expires_at=None)
+    return verified(claims, replace(SETTINGS, claims=tuple((mapping or {}).items())), None)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +196,7 @@ def test_the_audience(claims: dict[str, Any], matches: bool) -> None:
 
 def test_an_expired_token_is_nobody_but_tells_whose_it_was() -> None:
     """Subject and session of an expired token go under names of their own, into the audit record alone."""
-    found = expired({"sub": 7, "sid": "s"}, subject=SUBJECT, session=SESSION, claimed={"jwt.claimed.issuer": "i"})
+    found = expired({"sub": 7, "sid": "s"}, SETTINGS, {"jwt.claimed.issuer": "i"})
     assert (found.status, found.reason) == (Status.EXPIRED, Reason.EXPIRED)
     assert (found.subject, found.session, found.actor_id) == (None, None, "anonymous")
     assert dict(found.extra) == {

@@ -16,7 +16,7 @@ from jwt_audit.settings.issuer import IssuerSettings
 from jwt_audit.tokens.issuers import Issuer, Issuers, KeyRing, make_issuer, make_issuers
 from jwt_audit.tokens.keys import FileKeys, UrlKeys
 from jwt_audit.tokens.verify import TokenVerifier
-from support.issuer import NOW, SECRET, claims, jwks, signing_key
+from support.issuer import NOW, SECRET, claims, jwks, signing_issuer, signing_key
 
 told: list[str] = []
 
@@ -87,11 +87,11 @@ def test_the_settings_arrive(files: dict[str, Path]) -> None:
     assert issuers is not None
     issuer = issuers.choose({"iss": "https://as.example.com/"})
     assert issuer is not None
-    assert issuer.audience == {"a", "b"}
+    assert issuer.settings.audience == ("a", "b")
     assert issuer.algorithms == {"RS256"}
-    assert issuer.leeway == 3
-    assert [claim.path for claim in issuer.subject] == [("a", "b"), ("sub",)]
-    assert [(claim.path, name) for claim, name in issuer.claims] == [(("realm_access", "roles"), "user.roles")]
+    assert issuer.settings.leeway == 3
+    assert issuer.settings.subject == ("/a/b", "sub")
+    assert issuer.settings.claims == (("/realm_access/roles", "user.roles"),)
 
 
 def test_eddsa_has_other_names(files: dict[str, Path]) -> None:
@@ -140,7 +140,9 @@ def test_a_key_set_of_rubbish_is_no_error_at_start(files: dict[str, Path]) -> No
 def test_the_issuer_is_chosen_by_its_exact_name(files: dict[str, Path]) -> None:
     """No prefix, no slash more or less; one without a name takes what no other is called."""
     keys = issuer_of(composed(public_key=files["pem"])).keys
-    a, b, rest = (Issuer(keys, frozenset(("RS256",)), issuer=name) for name in ("https://a/", "https://b/", None))
+    a, b, rest = (
+        signing_issuer(keys, frozenset(("RS256",)), issuer=name) for name in ("https://a/", "https://b/", None)
+    )
     named = Issuers([a, b])
     assert named.choose({"iss": "https://a/"}) is a
     assert named.choose({"iss": "https://b/"}) is b
@@ -160,8 +162,8 @@ def test_an_issuer_that_is_bound_to_a_place_goes_first_there(files: dict[str, Pa
     """
     keys = issuer_of(composed(public_key=files["pem"])).keys
 
-    def of(issuer: str | None, source: str | None) -> Issuer:
-        return Issuer(keys, frozenset(("RS256",)), issuer=issuer, source=source)
+    def of(name: str | None, source: str | None) -> Issuer:
+        return signing_issuer(keys, frozenset(("RS256",)), issuer=name, source=source)
 
     pool, header = {"iss": "https://pool/"}, "header:x-amzn-oidc-data"
     for source in (None, "bearer"):

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 from jwt_audit.attributes import MAX_ITEMS, digest_of
 from jwt_audit.identity.caller import Identity, Reason, Status
 from jwt_audit.identity.privacy import Policy, Privacy, Pseudonyms
+from jwt_audit.settings.issuer import IssuerSettings
 from jwt_audit.tokens.claims import verified
 from jwt_audit.tokens.jws import TokenRefusedError
-from jwt_audit.tokens.mapping import Claim, mapped
+from jwt_audit.tokens.mapping import mapped
 
 ZITADEL = "urn:zitadel:iam:org:project:roles"
-MAPPING = ((Claim.named("roles"), "user.roles"),)
+MAPPING = (("roles", "user.roles"),)
 MANY = [f"group-{number}" for number in range(100)]
 
 
 def identity(claims: dict[str, Any], *mapping: tuple[str, str]) -> Identity:
-    pairs = [(Claim.named(name), attribute) for name, attribute in mapping] or MAPPING
-    return verified(claims, subject=(), session=(), mapping=pairs, expires_at=None)
+    return verified(claims, IssuerSettings("test", subject=(), session=(), claims=mapping or MAPPING), None)
 
 
 def mark(value: Any, attribute: str = "user.roles") -> list[str]:

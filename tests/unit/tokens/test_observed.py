@@ -11,7 +11,7 @@ import pytest
 
 from jwt_audit.identity.caller import Identity, Reason, Status
 from jwt_audit.identity.privacy import Policy, Privacy, Pseudonyms
-from jwt_audit.tokens.mapping import Claim
+from jwt_audit.settings.issuer import IssuerSettings
 from jwt_audit.tokens.observed import AppTokens, Verification
 from support.issuer import ISSUER, NOW, SECRET, b64, claims, signing_key
 
@@ -21,8 +21,8 @@ PEM = RSA.pem.decode()
 
 
 def app_tokens(**settings: Any) -> AppTokens:
-    who = {"subject": [Claim.named("sub"), Claim.named("user_id")], "session": [Claim.named("sid")]}
-    return AppTokens(**{"now": lambda: NOW, "leeway": 10, **who, **settings})
+    given = {name: settings.pop(name) for name in ("now", "privacy", "cache_size") if name in settings}
+    return AppTokens(IssuerSettings("test", session=("sid",), **settings), **{"now": lambda: NOW, **given})
 
 
 def judged(

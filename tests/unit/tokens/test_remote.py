@@ -10,11 +10,23 @@ from typing import Any
 import pytest
 
 from jwt_audit.identity.caller import Reason
-from jwt_audit.tokens.issuers import Issuer, Issuers
+from jwt_audit.tokens.issuers import Issuers
 from jwt_audit.tokens.keys import KeySource
 from jwt_audit.tokens.remote import MAX_NAMED, MAX_WANTED, DiscoveredKeys, PemPerKey
 from jwt_audit.tokens.verify import TokenVerifier
-from support.issuer import ISSUER, NOW, Site, Start, Told, claims, eventually, jwks, jwks_server, signing_key
+from support.issuer import (
+    ISSUER,
+    NOW,
+    Site,
+    Start,
+    Told,
+    claims,
+    eventually,
+    jwks,
+    jwks_server,
+    signing_issuer,
+    signing_key,
+)
 
 KEY = signing_key("ES256")
 TENANT = "https://login.example.com/{tenantid}/v2.0"
@@ -125,7 +137,7 @@ def test_a_key_is_fetched_when_a_token_names_it(site: Site, told: Told, start: S
     """As AWS' load balancers publish them: one PEM behind each name. A key that goes is gone."""
     site.pages["/pem/a-1"] = KEY.pem
     source = pem_keys(site, told, age=0.1)
-    verifier = TokenVerifier(Issuers([Issuer(source, frozenset(("ES256",)))]), now=lambda: NOW + 1)
+    verifier = TokenVerifier(Issuers([signing_issuer(source, frozenset(("ES256",)))]), now=lambda: NOW + 1)
     try:
         assert verifier.wait_ready(60)
         token = KEY.sign(claims(), kid="a-1")

@@ -10,16 +10,17 @@ from jwt_audit.context import in_flight
 from jwt_audit.identity.caller import Identity
 from jwt_audit.observation import Observation
 from jwt_audit.settings.environment import load
+from jwt_audit.settings.issuer import IssuerSettings
 from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.cache import Cache, Result
 from jwt_audit.tokens.extract import Sources
-from jwt_audit.tokens.issuers import Issuer, Issuers
+from jwt_audit.tokens.issuers import Issuers
 from jwt_audit.tokens.jwks import parse_secret
 from jwt_audit.tokens.jws import TokenRefusedError, parse
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 from support.headers import request_with
-from support.issuer import NOW, SECRET, FixedKeys, claims, signing_key
+from support.issuer import NOW, SECRET, FixedKeys, claims, signing_issuer, signing_key
 
 TOKEN = signing_key("HS256").sign(claims(), kid="k")
 
@@ -29,12 +30,12 @@ def everything() -> list[object]:
     request = request_with(("Authorization", f"Bearer {TOKEN}"))
     in_flight.add(request)
     seen = Verification(TOKEN, True, (SECRET, SECRET.decode()))
-    app = AppTokens(now=lambda: NOW + 1, leeway=10, subject=(), session=())
+    app = AppTokens(IssuerSettings("test", subject=(), session=()), now=lambda: NOW + 1)
     observation = Observation(app.judge)
     observation.saw(request, seen, {"claims": TOKEN})
     in_flight.discard(request)
     keys = parse_secret(SECRET, frozenset())
-    issuers = Issuers([Issuer(FixedKeys(keys), keys.algorithms)])
+    issuers = Issuers([signing_issuer(FixedKeys(keys), keys.algorithms)])
     verifier = TokenVerifier(issuers, now=lambda: NOW + 1)
     identity = verifier.verify(TOKEN)
     assert isinstance(identity, Identity)

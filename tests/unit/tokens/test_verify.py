@@ -28,7 +28,6 @@ from jwt_audit.tokens.issuers import Issuer, Issuers
 from jwt_audit.tokens.jwks import KeySet, parse_jwks, parse_secret
 from jwt_audit.tokens.jws import MAX_TOKEN
 from jwt_audit.tokens.keys import KeySource, UrlKeys
-from jwt_audit.tokens.mapping import Claim
 from jwt_audit.tokens.verify import BAD_SECONDS, GOOD_SECONDS, TokenVerifier
 from support.issuer import (
     AUDIENCE,
@@ -42,6 +41,7 @@ from support.issuer import (
     eventually,
     jwks,
     jwks_server,
+    signing_issuer,
     signing_key,
 )
 
@@ -88,8 +88,7 @@ class Clock:
 
 
 def issuer_with(keys: KeySource, **rules: Any) -> Issuer:
-    base: dict[str, Any] = {"issuer": ISSUER, "audience": frozenset((AUDIENCE,)), "algorithms": ASYMMETRIC}
-    return Issuer(keys, **{**base, **rules})
+    return signing_issuer(keys, **{"issuer": ISSUER, "audience": (AUDIENCE,), "algorithms": ASYMMETRIC, **rules})
 
 
 @contextlib.contextmanager
@@ -351,15 +350,15 @@ def test_a_pinned_type(typ: str | None, header: Any, matches: bool) -> None:
 def test_a_pinned_access_token_is_complete(missing: str) -> None:
     """Who pins ``at+jwt`` asks for RFC 9068: each claim that it requires (2.2) is there, whatever else is pinned."""
     token = RSA.sign(claims(**{"client_id": "shop", missing: None}), typ="at+jwt", kid="rsa")
-    with verifying(issuer_with(Given(KEYS), typ="at+jwt", audience=frozenset())) as verifier:
+    with verifying(issuer_with(Given(KEYS), typ="at+jwt", audience=())) as verifier:
         assert_nobody(verifier.verify(token), Reason.CLAIM_MISSING)
-    with verifying(issuer_with(Given(KEYS), audience=frozenset())) as verifier:
+    with verifying(issuer_with(Given(KEYS), audience=())) as verifier:
         assert verifier.verify(token).verified
 
 
 def test_no_rules_but_the_signature() -> None:
     """Without issuer and audience any of them is taken, but an issuer that is no text is none."""
-    with verifying(issuer_with(Given(KEYS), issuer=None, audience=frozenset())) as verifier:
+    with verifying(issuer_with(Given(KEYS), issuer=None, audience=())) as verifier:
         for changes in ({"iss": "x"}, {"iss": None}, {"aud": "other"}, {"aud": None}):
             assert verifier.verify(RSA.sign(claims(**changes))).verified
         assert_nobody(verifier.verify(RSA.sign(claims(iss=7))), Reason.CLAIM_MISSING)
@@ -367,8 +366,8 @@ def test_no_rules_but_the_signature() -> None:
 
 def test_each_issuer_is_judged_by_its_own_keys() -> None:
     """A key of one issuer does not sign for the other, nor an algorithm."""
-    a = Issuer(Given(parse_jwks(jwks(RSA.jwk("k")))), frozenset(("RS256",)), issuer="https://a/")
-    b = Issuer(Given(parse_jwks(jwks(EC.jwk("k")))), frozenset(("ES256",)), issuer="https://b/")
+    a = signing_issuer(Given(parse_jwks(jwks(RSA.jwk("k")))), frozenset(("RS256",)), issuer="https://a/")
+    b = signing_issuer(Given(parse_jwks(jwks(EC.jwk("k")))), frozenset(("ES256",)), issuer="https://b/")
     with verifying(a, b) as verifier:
         assert verifier.verify(RSA.sign(claims(iss="https://a/"), kid="k")).issuer == "https://a/"
         assert verifier.verify(EC.sign(claims(iss="https://b/"), kid="k")).issuer == "https://b/"
@@ -425,8 +424,8 @@ def test_a_source_chooses_among_issuers() -> None:
 )
 def test_an_issuer_for_all_tenants(iss: str, tid: Any, verified: bool) -> None:
     """The tenant in ``iss`` is the one of the claim ``tid``; another's name in a genuine token is a mismatch."""
-    issuer = issuer_with(Given(KEYS), issuer="https://login.example.com/{tenantid}/v2.0", tenant=True)
-    with verifying(issuer) as verifier:
+    rules = issuer_with(Given(KEYS), issuer="https://login.example.com/{tenantid}/v2.0", tenant=True)
+    with verifying(rules) as verifier:
         identity = verifier.verify(RSA.sign(claims(iss=iss, tid=tid), kid="rsa"))
         if not verified:
             assert_nobody(identity, Reason.ISSUER_MISMATCH)
@@ -455,7 +454,7 @@ def test_one_tenant_of_an_issuer_that_signs_for_all() -> None:
 )
 def test_an_audience_in_the_header(signer: Any, reason: Reason | None) -> None:
     """Load balancers name themselves there, in what they sign; ``aud`` is then not looked at."""
-    issuer = issuer_with(Given(KEYS), audience=frozenset(("arn:a",)), audience_header="signer")
+    issuer = issuer_with(Given(KEYS), audience=("arn:a",), audience_header="signer")
     with verifying(issuer) as verifier:
         identity = verifier.verify(RSA.sign(claims(aud="arn:a"), kid="rsa", signer=signer))
         assert identity.reason is reason
@@ -540,9 +539,9 @@ def test_claims_of_the_operators_choice() -> None:
     """Ordered lists for subject and session, and a mapping for the rest."""
     rules = issuer_with(
         Given(KEYS),
-        subject=(Claim.named("uid"), Claim.named("sub")),
-        session=(Claim.named("/ctx/session"),),
-        claims=((Claim.named("/realm_access/roles"), "user.roles"),),
+        subject=("uid", "sub"),
+        session=("/ctx/session",),
+        claims=(("/realm_access/roles", "user.roles"),),
     )
     with verifying(rules) as verifier:
         token = RSA.sign(claims(uid=7, ctx={"session": "x"}, realm_access={"roles": ["a"]}, azp="7"))

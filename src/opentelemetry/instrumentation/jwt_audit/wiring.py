@@ -19,7 +19,6 @@ from jwt_audit.observation import Observation
 from jwt_audit.settings.config import Config
 from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.extract import Sources
-from jwt_audit.tokens.mapping import Claim
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 
@@ -40,8 +39,10 @@ def identifier(config: Config, suppress: Suppress) -> Identifier:
     issuers = _issuers(config, suppress) if config.issuers and config.token_settings_ok else None
     sources = Sources((*config.sources, *(() if issuers is None else issuers.token_sources)))
     if issuers is None:
-        app = Observation(_app_tokens(config).judge, sources) if config.token_settings_ok else None
-        return Identifier(sources, None, app)
+        if not config.token_settings_ok:
+            return Identifier(sources, None, None)
+        tokens = AppTokens(config.env_issuer, now=time.time, privacy=_privacy(config))
+        return Identifier(sources, None, Observation(tokens.judge, sources))
     verifier = TokenVerifier(issuers, now=time.time, privacy=_privacy(config))
 
     def chosen(seen: Verification) -> Identity | None:
@@ -56,21 +57,6 @@ def _issuers(config: Config, suppress: Suppress) -> Issuers | None:
     from jwt_audit.tokens.issuers import KeyRing, make_issuers
 
     return make_issuers(config.issuers, KeyRing(suppress=suppress, tell=tell, http_hosts=config.http_hosts), tell)
-
-
-def _app_tokens(config: Config) -> AppTokens:
-    return AppTokens(
-        now=time.time,
-        leeway=config.leeway,
-        subject=map(Claim.named, config.subject_claim),
-        session=map(Claim.named, config.session_claim),
-        mapping=((Claim.named(name), attribute) for name, attribute in config.claims),
-        issuer=config.issuer,
-        audience=config.audience,
-        algorithms=config.algorithms,
-        typ=config.typ,
-        privacy=_privacy(config),
-    )
 
 
 def _privacy(config: Config) -> Privacy:
