@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..settings.environment import default_spools, load
+from ..settings.environment import default_spool_parents, load
 from ..settings.variables import PREFIX
 
 _FOREIGN_OK = frozenset({"lost+found"})
@@ -35,7 +35,9 @@ def configured_spool() -> Path:
 
 def known_spools() -> list[Path]:
     """The spools that services of this user, or of this system, have made where no setting named one."""
-    return sorted({path for place in default_spools() for path in _below(place) if (path / "streams").is_dir()})
+    return sorted(
+        {path for parent in default_spool_parents() for path in _below(parent) if (path / "streams").is_dir()}
+    )
 
 
 def _below(place: Path) -> Iterator[Path]:

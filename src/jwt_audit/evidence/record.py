@@ -107,7 +107,7 @@ def request_record(request: Request, event: str, *, ended: int, outcome: str | N
     (``unknown`` for an aborted response).
     """
     method, path, status = request.method, request.path, request.status
-    identity = request.identity.form
+    identity = request.identity.otlp_json
     taken = max(0, ended - request.clock)
     target = {"stringValue": path}
     form = {**identity, **_of_method(request.kind, method), attr.TARGET_ID: target, attr.URL_PATH: target}

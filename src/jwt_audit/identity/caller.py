@@ -66,22 +66,24 @@ class ActorType(str, Enum):
 ANONYMOUS = "anonymous"
 """The actor without a token, or with a refused one."""
 UNKNOWN = "unknown"
-"""The actor of a verified token that names nobody."""
+"""The actor of a verified token that names neither subject nor client."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The outcome of looking at a request's token.
+    """What a request's token proves of its caller.
 
-    ``expires_at`` is in seconds since the epoch. ``acting`` is who acts for the subject (RFC 8693, 4.1), named
-    by ``acting_issuer`` if the token says so. ``bound`` says that the token serves only whoever holds a
-    certain key (``dpop``, ``mtls``), which is not checked here. The fields are as the token has them;
-    `telemetry`, `logged`, `audit` and `actor_id` show them as ``privacy`` allows, printable and bounded
-    (`attributes.text`): one form for all three, so that what is found in one is found in the others. ``claims``
-    holds what the operator asked for beside the fixed set, by attribute name, ``partial`` the digest of the
-    whole claim for each attribute that has not all of it, or nothing. ``extra`` is for the
-    audit record alone: of an unproved token only its claimed ``iss``, ``kid`` and ``alg`` (capped), of an
-    expired one its subject and session.
+    ``expires_at`` is in seconds since the epoch. ``acting`` is who acts for the subject (RFC 8693, 4.1), and
+    ``acting_issuer`` who issued that name, if the token says so. ``bound`` says that only the holder of a certain key
+    may use the token (``dpop``, ``mtls``), which is not checked here. ``claims`` holds what the operator asked for
+    beside the fixed set, by attribute name; ``partial`` has, for each attribute that holds only a part of its
+    claim or nothing of it, the digest of the whole claim. ``extra`` is for the audit record alone: of an unproved
+    token only its claimed ``iss``, ``kid`` and ``alg`` (cut to a maximum length), of an expired one its subject and
+    session.
+
+    The fields are as the token has them. `telemetry`, `logged`, `audit` and `actor_id` show them as ``privacy``
+    allows, printable and of limited length (`attributes.text`): in the same form on every signal, so that a value
+    seen on one can be searched for on the others.
     """
 
     status: Status
@@ -106,11 +108,11 @@ class Identity:
 
     @property
     def verified(self) -> bool:
-        """Whether the token was verified: only then is anybody named."""
+        """Whether the token was verified: otherwise nobody is named."""
         return self.status is Status.VERIFIED
 
-    def under(self, privacy: Privacy, token: str | None = None) -> Identity:
-        """This identity, shown by these policies; ``token`` is what the fingerprint, if asked for, is of."""
+    def with_privacy(self, privacy: Privacy, token: str | None = None) -> Identity:
+        """This identity, shown as ``privacy`` allows. ``token`` is fingerprinted if ``privacy`` asks for it."""
         if privacy is RAW_EVERYWHERE:
             return self
         privacy = privacy.with_current_key()
@@ -121,7 +123,7 @@ class Identity:
 
     @cached_property
     def actor_id(self) -> str:
-        """``audit.actor.id``: the subject, else the client that acts for itself, else who we cannot name."""
+        """``audit.actor.id``: the subject, else the client that acts for itself, else `UNKNOWN` or `ANONYMOUS`."""
         if not self.verified:
             return ANONYMOUS
         if self.subject is None:
@@ -137,25 +139,25 @@ class Identity:
 
     @cached_property
     def telemetry(self) -> Mapping[str, Value]:
-        """What spans carry (design table): computed once for all uses of a token."""
-        return MappingProxyType(self._known(self.privacy.spans))
+        """The attributes of spans: computed once for all uses of a token."""
+        return MappingProxyType(self._attributes(self.privacy.spans))
 
     @cached_property
     def logged(self) -> Mapping[str, Value]:
-        """What log records carry."""
+        """The attributes of log records."""
         if self.privacy.logs is self.privacy.spans:
             return self.telemetry
-        return MappingProxyType(self._known(self.privacy.logs))
+        return MappingProxyType(self._attributes(self.privacy.logs))
 
     @cached_property
     def audit(self) -> Mapping[str, Value]:
-        """What the audit record carries of the token, beside the mandatory ``audit.*`` attributes."""
+        """The attributes of the audit record, beside the mandatory ``audit.*`` ones."""
         policy = self.privacy.audit
-        found = self._known(policy)
+        attributes = self._attributes(policy)
         if self.verified:
             if self.expires_at is not None:
-                found[attr.JWT_EXPIRES_AT_ISO] = attr.iso_8601(self.expires_at)
-            by_the_issuer = {
+                attributes[attr.JWT_EXPIRES_AT_ISO] = attr.iso_8601(self.expires_at)
+            more = {
                 attr.JWT_ID: self._shown(policy, "token", self.token_id),
                 attr.JWT_SESSION_CLAIM: self.session_claim,
                 attr.JWT_CLIENT: _text(self.client),
@@ -164,61 +166,61 @@ class Identity:
                 attr.JWT_ACT_ISSUER: _text(self.acting_issuer),
                 attr.JWT_BOUND: self.bound,
             }
-            found.update({name: value for name, value in by_the_issuer.items() if value is not None})
-        found.update(self.extra if policy is Policy.RAW else self._hidden_extra(policy))
+            attributes.update({name: value for name, value in more.items() if value is not None})
+        attributes.update(self.extra if policy is Policy.RAW else self._hidden_extra(policy))
         if self.fingerprint is not None:
-            found[attr.JWT_FINGERPRINT] = self.fingerprint
-        return MappingProxyType(found)
+            attributes[attr.JWT_FINGERPRINT] = self.fingerprint
+        return MappingProxyType(attributes)
 
     @cached_property
-    def form(self) -> Mapping[str, Any]:
-        """`audit`, and who the actor is, as it stands in a record's canonical bytes."""
-        found = {**self.audit, attr.ACTOR_ID: self.actor_id, attr.ACTOR_TYPE: self.actor.value}
-        return MappingProxyType({name: wrap(value) for name, value in found.items()})
+    def otlp_json(self) -> Mapping[str, Any]:
+        """`audit` and the actor in OTLP's JSON form, as they stand in a record's canonical bytes."""
+        attributes = {**self.audit, attr.ACTOR_ID: self.actor_id, attr.ACTOR_TYPE: self.actor.value}
+        return MappingProxyType({name: wrap(value) for name, value in attributes.items()})
 
-    def _known(self, policy: Policy) -> dict[str, Value]:
-        """Status and, of a verified token, who it is, as a policy shows it."""
-        found: dict[str, Value] = {attr.JWT_STATUS: self.status.value}
+    def _attributes(self, policy: Policy) -> dict[str, Value]:
+        """The status and, of a verified token, who the caller is, as a policy shows it."""
+        attributes: dict[str, Value] = {attr.JWT_STATUS: self.status.value}
         if self.reason is not None:
-            found[attr.JWT_ERROR] = self.reason.value
+            attributes[attr.JWT_ERROR] = self.reason.value
         if not self.verified:
-            return found
+            return attributes
         subject = self._shown(policy, "subject", self.subject)
         session = self._shown(policy, "session", self.session)
         issuer = _text(self.issuer)
         if subject is not None:
-            found[attr.ENDUSER_ID if policy is Policy.RAW else attr.ENDUSER_PSEUDO_ID] = subject
+            attributes[attr.ENDUSER_ID if policy is Policy.RAW else attr.ENDUSER_PSEUDO_ID] = subject
         if session is not None:
-            found[attr.SESSION_ID] = session
+            attributes[attr.SESSION_ID] = session
         if issuer is not None:
-            found[attr.JWT_ISSUER] = issuer
+            attributes[attr.JWT_ISSUER] = issuer
         if self.expires_at is not None:
-            found[attr.JWT_EXPIRES_AT] = self.expires_at
+            attributes[attr.JWT_EXPIRES_AT] = self.expires_at
         claims = {name: _bounded(value) for name, value in self.claims.items()}
-        found.update(self.privacy.shown_claims(policy, issuer, claims))
+        attributes.update(self.privacy.shown_claims(policy, issuer, claims))
         if self.partial and (partial := self.privacy.shown_partial(policy, issuer, self.partial)):
-            found[attr.JWT_CLAIMS_PARTIAL] = partial
+            attributes[attr.JWT_CLAIMS_PARTIAL] = partial
         if policy is Policy.PSEUDONYM and self.privacy.pseudonyms is not None:
-            found[attr.JWT_PSEUDONYM_KEY] = self.privacy.pseudonyms.key_id
-        return found
+            attributes[attr.JWT_PSEUDONYM_KEY] = self.privacy.pseudonyms.key_id
+        return attributes
 
     def _shown(self, policy: Policy, kind: Kind, value: str | None, *, by: str | None = None) -> str | None:
-        """A value in its form, as a policy shows it; pseudonyms are of that form, in which nothing passes for two."""
+        """A value in its recorded form, as a policy shows it; a pseudonym is made from that form too."""
         return self.privacy.shown(policy, kind, _text(by or self.issuer), _text(value))
 
     def _hidden_extra(self, policy: Policy) -> dict[str, Value]:
         """What an expired token said of a person, as a policy shows it."""
-        found = dict(self.extra)
-        issuer = found.get(attr.JWT_CLAIMED_ISSUER)
+        extra = dict(self.extra)
+        issuer = extra.get(attr.JWT_CLAIMED_ISSUER)
         by = issuer if isinstance(issuer, str) else None
         for name, kind in _EXPIRED:
-            value = found.pop(name, None)
+            value = extra.pop(name, None)
             shown = self.privacy.shown(policy, kind, by, value) if isinstance(value, str) else None
             if shown is not None:
-                found[name] = shown
+                extra[name] = shown
                 if self.privacy.pseudonyms is not None:
-                    found[attr.JWT_PSEUDONYM_KEY] = self.privacy.pseudonyms.key_id
-        return found
+                    extra[attr.JWT_PSEUDONYM_KEY] = self.privacy.pseudonyms.key_id
+        return extra
 
 
 def _text(value: str | None) -> str | None:
@@ -226,7 +228,7 @@ def _text(value: str | None) -> str | None:
 
 
 def _bounded(value: Value) -> Value:
-    """A claim's value in its form. Of a list that is cut here `Identity.partial` has the digest."""
+    """A claim's value in its recorded form. If a list is cut here, `Identity.partial` has its digest."""
     if isinstance(value, list):
         return list(map(attr.text, value[: attr.MAX_ITEMS]))
     return attr.text(value) if isinstance(value, str) else value
@@ -236,8 +238,8 @@ ABSENT = Identity(Status.ABSENT)
 """The identity of a request that carries no token."""
 
 UNDECIDED = Identity(Status.UNVERIFIED, extra=MappingProxyType({attr.JWT_ERROR: Reason.KEYS_UNAVAILABLE.value}))
-"""The identity of a token that only the app can verify, until it does; the reason is for a record alone:
-spans and log records that were written before the app spoke shall not tell a failure."""
+"""The identity of a token that only the app can verify, until it does. The reason is for the record alone:
+spans and log records that are written before the app verifies the token must not report a failure."""
 
 
 def refused(reason: Reason, *, extra: Mapping[str, Value] = _NOTHING) -> Identity:

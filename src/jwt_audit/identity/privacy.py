@@ -1,9 +1,9 @@
 """What is shown of a person: as it is, by a pseudonym, or not at all; each signal has a policy of its own.
 
-Invariants: pure. A pseudonym is HMAC-SHA-256 under the operator's key over what it stands for, so it
-is the same for the same person of the same issuer and says nothing without the key: once that is
-destroyed, nobody can tell whose it was. A key is told from another by its id, which is in each record
-that a pseudonym is in, so that keys can change.
+Invariants: pure. A pseudonym is the HMAC-SHA-256, under the operator's key, of the value in whose place it stands. So
+it is the same for the same person of the same issuer, and reveals nothing without the key: once the key is destroyed,
+nobody can say whose pseudonym it was. Each record with a pseudonym also has the id of its key, so that keys can
+change.
 """
 
 from __future__ import annotations
@@ -44,32 +44,33 @@ class Pseudonyms:
         if len(key) < MIN_KEY:
             raise KeySourceError(f"holds {len(key)} bytes where at least {MIN_KEY} are needed")
         if len(key) > MAX_KEY:
-            raise KeySourceError(f"holds more than {MAX_KEY} bytes, which is no key")
+            raise KeySourceError(f"holds more than {MAX_KEY} bytes, too many for a key")
         self._key = key
         self.key_id = self._hmac("key id")[:16]
-        """What this key is called: nothing by which the key could be found."""
+        """The key's id, from which the key cannot be derived."""
 
-    def of(self, kind: Kind, issuer: str | None, value: str) -> str:
-        """The pseudonym of what an issuer calls ``value``."""
+    def pseudonym(self, kind: Kind, issuer: str | None, value: str) -> str:
+        """The pseudonym of a ``value`` of this kind from this issuer."""
         return self._hmac(f"{kind}\n{issuer or ''}\n{value}")
 
     def fingerprint(self, token: str) -> str:
-        """What tells two uses of one token, and nothing of what is in it."""
+        """The same for each use of one token; it reveals nothing of the token's content."""
         return self._hmac(f"fingerprint\n{token}")
 
     def _hmac(self, text: str) -> str:
         return hmac.new(self._key, text.encode("utf-8", "surrogatepass"), sha256).hexdigest()
 
 
-def key_in(data: bytes) -> bytes:
-    """The key in a file's bytes: one line break at the end does not belong to it."""
+def without_line_break(data: bytes) -> bytes:
+    """A file's bytes without one line break at their end, which is not a part of a key."""
     return data.removesuffix(b"\n").removesuffix(b"\r")
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """The policy of each signal. ``pseudonyms`` is there wherever one of them, or ``fingerprint``, needs it; ``live``
-    gives those of now, where their key may change.
+    """The policy of each signal. ``pseudonyms`` is set wherever a policy, or ``fingerprint``, needs it.
+
+    Where their key may change, ``current`` returns the pseudonyms under the present key.
     """
 
     spans: Policy = Policy.RAW
@@ -77,51 +78,53 @@ class Privacy:
     audit: Policy = Policy.RAW
     pseudonyms: Pseudonyms | None = field(default=None, repr=False)
     fingerprint: bool = False
-    live: Callable[[], Pseudonyms] | None = field(default=None, repr=False, compare=False)
+    current: Callable[[], Pseudonyms] | None = field(default=None, repr=False, compare=False)
 
     def with_current_key(self) -> Privacy:
-        """The same policies, with the key of now for good: all that is shown of one token is under one key."""
-        return self if self.live is None else replace(self, pseudonyms=self.live(), live=None)
+        """The same policies with the present key, which no longer changes: one token is shown under one key."""
+        return self if self.current is None else replace(self, pseudonyms=self.current(), current=None)
 
     def shown(self, policy: Policy, kind: Kind, issuer: str | None, value: str | None) -> str | None:
-        """What a signal of this policy shows in place of ``value``; None: nothing."""
+        """What a signal with this policy shows in the place of ``value``; None for nothing."""
         if value is None or policy is Policy.RAW:
             return value
         if policy is Policy.OFF or self.pseudonyms is None:
             return None
-        return self.pseudonyms.of(kind, issuer, value)
+        return self.pseudonyms.pseudonym(kind, issuer, value)
 
     def shown_claims(self, policy: Policy, issuer: str | None, claims: Mapping[str, Value]) -> Mapping[str, Value]:
-        """The operator's choice of claims under a policy: what says who somebody is, is treated like the subject."""
+        """The operator's choice of claims under a policy: personal ones are treated like the subject."""
         if policy is Policy.RAW:
             return claims
-        found: dict[str, Value] = {}
+        shown: dict[str, Value] = {}
         for name, value in claims.items():
             if not is_personal(name):
-                found[name] = value
+                shown[name] = value
             elif policy is Policy.PSEUDONYM and self.pseudonyms is not None:
-                hidden = self.pseudonyms
-                found[name] = (
-                    [hidden.of("claim", issuer, item) for item in value]
+                pseudonyms = self.pseudonyms
+                shown[name] = (
+                    [pseudonyms.pseudonym("claim", issuer, item) for item in value]
                     if isinstance(value, list)
-                    else hidden.of("claim", issuer, str(value))
+                    else pseudonyms.pseudonym("claim", issuer, str(value))
                 )
-        return found
+        return shown
 
     def shown_partial(self, policy: Policy, issuer: str | None, partial: Mapping[str, str]) -> list[str]:
-        """The attributes that have not all of their claim, each with the digest of the whole: keyed, where it is of
-        what says who somebody is, or it could be guessed."""
-        found: list[str] = []
+        """The attributes that hold only a part of their claim, each with the digest of the whole claim.
+
+        For a personal attribute the digest is keyed, since its claim could be guessed from a plain one.
+        """
+        shown: list[str] = []
         for name, digest in partial.items():
             if policy is Policy.RAW or not is_personal(name):
-                found.append(attr.cut(name, digest))
+                shown.append(attr.cut(name, digest))
             elif policy is Policy.PSEUDONYM and self.pseudonyms is not None:
-                found.append(f"{name}…hmac-sha256:{self.pseudonyms.of('claim', issuer, digest)[:32]}")
-        return found
+                shown.append(f"{name}…hmac-sha256:{self.pseudonyms.pseudonym('claim', issuer, digest)[:32]}")
+        return shown
 
 
 RAW_EVERYWHERE = Privacy()
-"""Everything as it is, everywhere."""
+"""Every signal shows everything as it is."""
 
 
 def is_personal(attribute: str) -> bool:

@@ -1,7 +1,7 @@
-"""The key of pseudonyms in its file, looked at again while the process runs, so that it can be changed.
+"""The file with the key of pseudonyms, which is read again when it changes, so that the key can be replaced.
 
-What is shown of one token is under one key (`Privacy.with_current_key`), whichever that is. A file that cannot be used
-changes nothing: the key of before goes on.
+One token is always shown under one key (`Privacy.with_current_key`). While the file cannot be used, the key that was
+read last stays in use.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import KeySourceError
-from .privacy import MAX_KEY, Pseudonyms, key_in
+from .privacy import MAX_KEY, Pseudonyms, without_line_break
 
-LOOK_SECONDS = 5.0
-"""How long the file is left alone."""
+RECHECK_SECONDS = 5.0
+"""How long the file is not looked at again."""
 
 
 def read_key(path: Path) -> Pseudonyms:
-    """The pseudonyms under the key in a file. Raises OSError, and KeySourceError for a key that is none."""
+    """The pseudonyms under the key in a file. Raises OSError, and KeySourceError for a key of a wrong length."""
     with path.open("rb") as file:
-        return Pseudonyms(key_in(file.read(MAX_KEY + 2)))
+        return Pseudonyms(without_line_break(file.read(MAX_KEY + 2)))
 
 
-class KeyFile:
-    """Gives the pseudonyms of now; ``first`` are those of the start. Safe from many threads.
+class PseudonymKeyFile:
+    """A call returns the pseudonyms under the present key; ``first`` are those of the start. Safe from many threads.
 
-    It is asked where a token is verified anew, and looks at the file itself: that takes less than the record
-    of the request, which is written on the same way.
+    It is called where a token is verified anew, and looks at the file itself: that takes less time than writing the
+    record of the same request.
     """
 
     def __init__(self, path: Path, first: Pseudonyms, tell: Callable[[str], None]) -> None:
@@ -41,11 +41,11 @@ class KeyFile:
     def __call__(self) -> Pseudonyms:
         now = time.monotonic()
         if now >= self._due:
-            self._due = now + LOOK_SECONDS  # two threads that look at once read the same
-            self._look()
+            self._due = now + RECHECK_SECONDS  # two threads that look at once read the same
+            self._reread_if_changed()
         return self._current
 
-    def _look(self) -> None:
+    def _reread_if_changed(self) -> None:
         try:
             stat = self._path.stat()
             seen = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
@@ -56,5 +56,5 @@ class KeyFile:
         except (OSError, KeySourceError) as error:
             why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
             if not self._failing:
-                self._tell(f"the key of pseudonyms {why}; the one of before is used until it is back")
+                self._tell(f"the key of pseudonyms {why}; the key that was read last stays in use")
             self._failing = True

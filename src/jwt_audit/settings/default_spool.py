@@ -1,6 +1,6 @@
-"""Where the spool is that no setting names: below the user's state directory, or where else it can be written.
+"""The directory of the spool where no setting names one: below the user's state directory, else a writable one.
 
-Looks, and makes nothing: every instrumented process asks, shells and build tools among them. Raises nothing.
+Nothing is made here, since every instrumented process asks, shells and build tools among them. Nothing is raised.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class DefaultSpool(NamedTuple):
 
 
 def default_spool(environ: Mapping[str, str]) -> DefaultSpool:
-    """The first directory of `places` that this process may make and write; the very first where it may none."""
+    """The first directory below `spool_parents` that this process may make and write; if there is none, the first."""
     service = service_name(environ)
-    found = [place / service for place in places(environ)]
-    path = next(filter(can_be_written, found), found[0])
+    candidates = [parent / service for parent in spool_parents(environ)]
+    path = next(filter(can_be_written, candidates), candidates[0])
     notes = []
     if service == UNNAMED:
         notes.append(
@@ -39,7 +39,7 @@ def default_spool(environ: Mapping[str, str]) -> DefaultSpool:
         )
     if path.parent.parent in _TEMPORARY:
         notes.append(
-            f"OTEL_PYTHON_JWT_AUDIT_SPOOL: is not set, and {found[0]} cannot be written; records go to {path}, "
+            f"OTEL_PYTHON_JWT_AUDIT_SPOOL: is not set, and {candidates[0]} cannot be written; records go to {path}, "
             "which the system may clear; name a directory on a disk that stays"
         )
     return DefaultSpool(path, tuple(notes))
@@ -55,8 +55,8 @@ def service_name(environ: Mapping[str, str]) -> str:
     return re.sub(r"[^A-Za-z0-9_.\-]", "_", service).strip(".") or UNNAMED
 
 
-def places(environ: Mapping[str, str]) -> Iterator[Path]:
-    """The directories that may hold spools, one a service; the preferred one first."""
+def spool_parents(environ: Mapping[str, str]) -> Iterator[Path]:
+    """The directories that may hold spools, one for each service; the preferred one first."""
     state, home = environ.get("XDG_STATE_HOME") or "", _home(environ)
     if state.startswith("/"):
         yield Path(state) / "jwt-audit"

@@ -20,7 +20,7 @@ from ..identity.privacy import MIN_KEY, RAW_EVERYWHERE, Policy, Privacy
 from ..identity.pseudonym_key import read_key
 from . import parsers
 from .config import ISSUER_SETTINGS, SETTINGS, UNSENT, Config
-from .default_spool import default_spool, places
+from .default_spool import default_spool, spool_parents
 from .issuer import VARIABLES, IssuerSettings
 from .parsers import WrongValueError
 from .trusted_issuers import trusted_issuers
@@ -51,9 +51,9 @@ def load(environ: Mapping[str, str] | None = None, **arguments: Any) -> tuple[Co
     return replace(config, issuers=issuers, token_settings_ok=ok, privacy=privacy), reading.problems
 
 
-def default_spools() -> list[Path]:
-    """The directories below which the spools are that no setting names, one for each service."""
-    return list(places(os.environ))
+def default_spool_parents() -> list[Path]:
+    """The directories below which there is a spool for each service whose settings name none."""
+    return list(spool_parents(os.environ))
 
 
 def sdk_disabled(environ: Mapping[str, str] | None = None) -> bool:

@@ -88,14 +88,14 @@ class AppTokens:
             # Also where no signature was to be checked: many look into a token first and give up there.
             if not (seen.signed or seen.reason):
                 return None
-            return refused(error.reason, extra=error.claimed).under(self._privacy, seen.token)
+            return refused(error.reason, extra=error.claimed).with_privacy(self._privacy, seen.token)
         if not seen.signed or media_type(jws.header.get("typ")) in NO_CREDENTIALS:
             return None
         try:
             identity, until = self._examined(jws, seen.reason, confused, now)
         except TokenRefusedError as error:
             identity, until = refused(error.reason, extra=jws.claimed), now
-        identity = identity.under(self._privacy, seen.token)
+        identity = identity.with_privacy(self._privacy, seen.token)
         if identity.verified:
             self._kept.put(digest, Result(identity, min(until, now + KEPT_SECONDS)))
         return identity

@@ -169,7 +169,7 @@ class TokenVerifier:
         except Exception:  # a flaw of ours must neither break the app nor let a token pass
             identity, until = _MALFORMED, inf
         kept = GOOD_SECONDS if identity.verified else BAD_SECONDS
-        return Result(identity.under(self._privacy, token), min(until, now + kept), issuer, keys), refusal
+        return Result(identity.with_privacy(self._privacy, token), min(until, now + kept), issuer, keys), refusal
 
     def _choose(self, jws: Jws, source: str) -> Issuer:
         if jws.algorithm not in KNOWN:  # "none" above all, whoever is said to have issued it

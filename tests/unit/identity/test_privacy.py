@@ -35,13 +35,13 @@ ALICE = Identity(
 PERSONAL = ("alice@example.com", "s-17", "j-17", "admin@example.com", "g-1")
 
 
-def under(policy: Policy, keys: Pseudonyms | None = KEY) -> Identity:
-    return ALICE.under(Privacy(policy, policy, policy, keys))
+def alice(policy: Policy, keys: Pseudonyms | None = KEY) -> Identity:
+    return ALICE.with_privacy(Privacy(policy, policy, policy, keys))
 
 
 def test_raw_is_as_the_token_has_it() -> None:
     """The default shows everything, and costs no copy."""
-    assert ALICE.under(RAW_EVERYWHERE) is ALICE
+    assert ALICE.with_privacy(RAW_EVERYWHERE) is ALICE
     assert ALICE.telemetry["enduser.id"] == "alice@example.com"
     assert ALICE.logged is ALICE.telemetry
     assert ALICE.audit["user.email"] == "alice@example.com"
@@ -50,25 +50,25 @@ def test_raw_is_as_the_token_has_it() -> None:
 
 def test_pseudonyms_take_the_place_of_people() -> None:
     """The subject under its own name, session, token id, acting party and personal claims under theirs."""
-    hidden = under(Policy.PSEUDONYM)
+    hidden = alice(Policy.PSEUDONYM)
     for shown in (hidden.telemetry, hidden.logged, hidden.audit):
         assert not [secret for secret in PERSONAL if secret in str(dict(shown))]
         assert "enduser.id" not in shown
-        assert shown["enduser.pseudo.id"] == KEY.of("subject", ALICE.issuer, "alice@example.com")
-        assert shown["session.id"] == KEY.of("session", ALICE.issuer, "s-17")
+        assert shown["enduser.pseudo.id"] == KEY.pseudonym("subject", ALICE.issuer, "alice@example.com")
+        assert shown["session.id"] == KEY.pseudonym("session", ALICE.issuer, "s-17")
         assert shown["jwt.pseudonym.key_id"] == KEY.key_id
         assert (shown["user.roles"], shown["app.tenant"]) == (["auditor"], "t-7")
-        assert shown["user.groups"] == [KEY.of("claim", ALICE.issuer, item) for item in ("g-1", "g-2")]
+        assert shown["user.groups"] == [KEY.pseudonym("claim", ALICE.issuer, item) for item in ("g-1", "g-2")]
         assert (shown["jwt.issuer"], shown["jwt.expires_at"]) == (ALICE.issuer, ALICE.expires_at)
     assert hidden.actor_id == hidden.audit["enduser.pseudo.id"]
     assert hidden.audit["jwt.client_id"] == "web-shop"
-    assert hidden.audit["jwt.act.subject"] == KEY.of("subject", ALICE.issuer, "admin@example.com")
+    assert hidden.audit["jwt.act.subject"] == KEY.pseudonym("subject", ALICE.issuer, "admin@example.com")
     assert hidden.subject == "alice@example.com"  # for the app itself
 
 
 def test_off_shows_nobody() -> None:
     """Issuer, expiry, status, roles and tenant stay; the actor is unknown."""
-    for hidden in (under(Policy.OFF), under(Policy.OFF, None), under(Policy.PSEUDONYM, None)):
+    for hidden in (alice(Policy.OFF), alice(Policy.OFF, None), alice(Policy.PSEUDONYM, None)):
         for shown in (hidden.telemetry, hidden.logged, hidden.audit):
             assert not [secret for secret in PERSONAL if secret in str(dict(shown))]
             assert {"enduser.id", "enduser.pseudo.id", "session.id", "user.email"} & set(shown) == set()
@@ -78,7 +78,7 @@ def test_off_shows_nobody() -> None:
 
 def test_each_signal_has_its_policy() -> None:
     """Raw in the record, pseudonyms on spans, nothing in logs."""
-    identity = ALICE.under(Privacy(Policy.PSEUDONYM, Policy.OFF, Policy.RAW, KEY))
+    identity = ALICE.with_privacy(Privacy(Policy.PSEUDONYM, Policy.OFF, Policy.RAW, KEY))
     assert "enduser.pseudo.id" in identity.telemetry
     assert "enduser.id" not in identity.telemetry
     assert not {"enduser.id", "enduser.pseudo.id"} & set(identity.logged)
@@ -93,29 +93,29 @@ def test_an_expired_token_tells_by_the_same_policy(policy: Policy) -> None:
         "jwt.expired.subject": "alice@example.com",
         "jwt.expired.session": "s-17",
     }
-    shown = dict(refused(Reason.EXPIRED, extra=extra).under(Privacy(policy, policy, policy, KEY)).audit)
+    shown = dict(refused(Reason.EXPIRED, extra=extra).with_privacy(Privacy(policy, policy, policy, KEY)).audit)
     if policy is Policy.RAW:
         assert shown["jwt.expired.subject"] == "alice@example.com"
         return
     assert not [secret for secret in PERSONAL if secret in str(shown)]
-    person = KEY.of("subject", "https://a.example.com/", "alice@example.com")
+    person = KEY.pseudonym("subject", "https://a.example.com/", "alice@example.com")
     assert shown.get("jwt.expired.subject") == (person if policy is Policy.PSEUDONYM else None)
     assert shown["jwt.claimed.issuer"] == "https://a.example.com/"
 
 
 def test_a_pseudonym_tells_nothing_and_joins_what_belongs_together() -> None:
     """The same for the same person of the same issuer under the same key, and for nobody else."""
-    one = KEY.of("subject", "https://a/", "alice")
+    one = KEY.pseudonym("subject", "https://a/", "alice")
     assert (
         one
-        == KEY.of("subject", "https://a/", "alice")
-        == Pseudonyms(bytes(range(32))).of("subject", "https://a/", "alice")
+        == KEY.pseudonym("subject", "https://a/", "alice")
+        == Pseudonyms(bytes(range(32))).pseudonym("subject", "https://a/", "alice")
     )
     others = {
-        KEY.of("subject", "https://b/", "alice"),
-        KEY.of("subject", "https://a/", "bob"),
-        KEY.of("session", "https://a/", "alice"),
-        OTHER.of("subject", "https://a/", "alice"),
+        KEY.pseudonym("subject", "https://b/", "alice"),
+        KEY.pseudonym("subject", "https://a/", "bob"),
+        KEY.pseudonym("session", "https://a/", "alice"),
+        OTHER.pseudonym("subject", "https://a/", "alice"),
         KEY.fingerprint("alice"),
     }
     assert len(others | {one}) == 6
@@ -134,10 +134,10 @@ def test_the_fingerprint_is_for_the_record_alone() -> None:
     """Of any token, verified or not; keyed, so that nobody can try tokens against it."""
     privacy = Privacy(pseudonyms=KEY, fingerprint=True)
     for identity in (ALICE, refused(Reason.SIGNATURE_MISMATCH)):
-        shown = identity.under(privacy, "e30.e30.x")
+        shown = identity.with_privacy(privacy, "e30.e30.x")
         assert shown.audit["jwt.fingerprint"] == KEY.fingerprint("e30.e30.x")
         assert "jwt.fingerprint" not in {*shown.telemetry, *shown.logged}
-    assert "jwt.fingerprint" not in ALICE.under(replace(privacy, fingerprint=False), "e30.e30.x").audit
+    assert "jwt.fingerprint" not in ALICE.with_privacy(replace(privacy, fingerprint=False), "e30.e30.x").audit
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_without_a_key_there_are_no_pseudonyms(tmp_path: Path, key: Any) -> None
         settings["PSEUDONYM_KEY_FILE"] = str(path)
     config, problems = load(env(**settings))
     assert {problem.variable for problem in problems} == {f"{PREFIX}PSEUDONYM_KEY_FILE"}
-    shown = ALICE.under(config.privacy, "e30.e30.x")
+    shown = ALICE.with_privacy(config.privacy, "e30.e30.x")
     assert "enduser.pseudo.id" not in shown.telemetry
     assert "enduser.id" not in shown.telemetry
     assert shown.audit["enduser.id"] == "alice@example.com"

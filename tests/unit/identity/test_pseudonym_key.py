@@ -12,7 +12,7 @@ import pytest
 from jwt_audit.identity import pseudonym_key
 from jwt_audit.identity.caller import Identity, Status
 from jwt_audit.identity.privacy import MAX_KEY, Policy, Privacy, Pseudonyms
-from jwt_audit.identity.pseudonym_key import KeyFile, read_key
+from jwt_audit.identity.pseudonym_key import PseudonymKeyFile, read_key
 from jwt_audit.settings.environment import load
 from opentelemetry.instrumentation.jwt_audit import wiring
 from support.headers import request_with
@@ -20,7 +20,7 @@ from support.issuer import claims, signing_key
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1")
-Live = tuple[Path, KeyFile, list[str]]
+Live = tuple[Path, PseudonymKeyFile, list[str]]
 
 
 def put(path: Path, key: bytes) -> None:
@@ -33,24 +33,24 @@ def put(path: Path, key: bytes) -> None:
 @pytest.fixture
 def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Live:
     """A key file that is looked at each time it is asked for."""
-    monkeypatch.setattr(pseudonym_key, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(pseudonym_key, "RECHECK_SECONDS", 0.0)
     path, told = tmp_path / "pseudonyms", list[str]()
     put(path, OLD)
-    return path, KeyFile(path, read_key(path), told.append), told
+    return path, PseudonymKeyFile(path, read_key(path), told.append), told
 
 
 def test_another_key_in_the_file_is_used_from_then_on(live: Live) -> None:
     """And each identity stays under the key of its time, in all that is ever shown of it."""
     path, keys, told = live
-    privacy = Privacy(Policy.PSEUDONYM, Policy.PSEUDONYM, Policy.PSEUDONYM, keys(), live=keys)
-    before, also_before = ALICE.under(privacy), ALICE.under(privacy)
-    assert before.telemetry["enduser.pseudo.id"] == Pseudonyms(OLD).of("subject", None, "alice")
+    privacy = Privacy(Policy.PSEUDONYM, Policy.PSEUDONYM, Policy.PSEUDONYM, keys(), current=keys)
+    before, also_before = ALICE.with_privacy(privacy), ALICE.with_privacy(privacy)
+    assert before.telemetry["enduser.pseudo.id"] == Pseudonyms(OLD).pseudonym("subject", None, "alice")
     put(path, NEW + b"\n")
-    after = ALICE.under(privacy)
+    after = ALICE.with_privacy(privacy)
     assert before.audit["enduser.pseudo.id"] == also_before.audit["enduser.pseudo.id"] == before.actor_id
     assert also_before.logged["jwt.pseudonym.key_id"] == Pseudonyms(OLD).key_id
     for shown in (after.telemetry, after.logged, after.audit):
-        assert shown["enduser.pseudo.id"] == Pseudonyms(NEW).of("subject", None, "alice") == after.actor_id
+        assert shown["enduser.pseudo.id"] == Pseudonyms(NEW).pseudonym("subject", None, "alice") == after.actor_id
         assert shown["jwt.pseudonym.key_id"] == Pseudonyms(NEW).key_id
     assert told == []
 
@@ -86,7 +86,7 @@ def test_the_file_is_left_alone_for_a_while(tmp_path: Path) -> None:
     """Not looked at for each token."""
     path = tmp_path / "pseudonyms"
     put(path, OLD)
-    keys = KeyFile(path, read_key(path), lambda _: None)
+    keys = PseudonymKeyFile(path, read_key(path), lambda _: None)
     keys()
     put(path, NEW)
     assert keys().key_id == Pseudonyms(OLD).key_id

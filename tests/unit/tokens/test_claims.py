@@ -256,7 +256,7 @@ def test_the_app_is_given_what_the_token_says(name: str) -> None:
 def test_a_pseudonym_is_of_the_form() -> None:
     """So an issuer with a line break in its name cannot borrow another's people."""
     privacy = Privacy(Policy.PSEUDONYM, Policy.PSEUDONYM, Policy.PSEUDONYM, Pseudonyms(bytes(32)))
-    first = identity({"iss": "a\nb", "sub": "c"}).under(privacy)
-    second = identity({"iss": "a", "sub": "b\nc"}).under(privacy)
+    first = identity({"iss": "a\nb", "sub": "c"}).with_privacy(privacy)
+    second = identity({"iss": "a", "sub": "b\nc"}).with_privacy(privacy)
     assert first.actor_id != second.actor_id
     assert first.actor_id == privacy.shown(Policy.PSEUDONYM, "subject", "a\\x0ab", "c")

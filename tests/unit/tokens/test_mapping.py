@@ -106,7 +106,7 @@ def test_the_mark_follows_the_policy() -> None:
     """A digest of what says who somebody is could be guessed: it is keyed under a pseudonym, and gone under off."""
     mapping = (("roles", "user.roles"), ("mails", "user.email"))
     found = identity({"roles": ["a", None], "mails": ["a@example.com", None]}, *mapping)
-    hidden = found.under(Privacy(Policy.PSEUDONYM, Policy.OFF, Policy.RAW, Pseudonyms(bytes(32))))
+    hidden = found.with_privacy(Privacy(Policy.PSEUDONYM, Policy.OFF, Policy.RAW, Pseudonyms(bytes(32))))
     assert hidden.audit["jwt.claims_partial"] == mark(["a", None]) + mark(["a@example.com", None], "user.email")
     assert hidden.logged["jwt.claims_partial"] == mark(["a", None])
     partial = hidden.telemetry["jwt.claims_partial"]

@@ -183,7 +183,7 @@ def test_what_is_shown_of_an_observed_person_follows_the_policies() -> None:
         found = tokens.judge(Verification(GOOD, True, (PEM,)))
         assert found is not None
         assert "enduser.id" not in {**found.telemetry, **found.logged}
-        assert found.logged["enduser.pseudo.id"] == hidden.of("subject", ISSUER, "u1001")
+        assert found.logged["enduser.pseudo.id"] == hidden.pseudonym("subject", ISSUER, "u1001")
         assert found.audit["enduser.id"] == "u1001"
         assert found.audit["jwt.fingerprint"] == hidden.fingerprint(GOOD)
     for token, reason in ((EXPIRED, None), (GOOD, Reason.SIGNATURE_MISMATCH), ("e.e", Reason.MALFORMED)):

@@ -14,7 +14,7 @@ from jwt_audit.attributes import bounded
 from jwt_audit.diagnostics import tell
 from jwt_audit.identity.caller import Identity
 from jwt_audit.identity.privacy import Privacy
-from jwt_audit.identity.pseudonym_key import KeyFile
+from jwt_audit.identity.pseudonym_key import PseudonymKeyFile
 from jwt_audit.observation import Observation
 from jwt_audit.settings.config import Config
 from jwt_audit.settings.variables import PREFIX
@@ -64,8 +64,8 @@ def _privacy(config: Config) -> Privacy:
     path, first = config.pseudonym_key_file, config.privacy.pseudonyms
     if path is None or first is None:
         return config.privacy
-    live = KeyFile(path, first, lambda message: tell(f"{PREFIX}PSEUDONYM_KEY_FILE: {message}"))
-    return replace(config.privacy, live=live)
+    live = PseudonymKeyFile(path, first, lambda message: tell(f"{PREFIX}PSEUDONYM_KEY_FILE: {message}"))
+    return replace(config.privacy, current=live)
 
 
 def resource() -> str:
