@@ -1,8 +1,8 @@
 """Verified JWT identity on every span and log record, one provable audit record a request.
 
 Loaded by ``opentelemetry-instrument`` through the entry point ``jwt_audit``; or by hand:
-``JWTAuditInstrumentor().instrument(jwks="https://…", issuer="https://…")``, where each setting of
-`jwt_audit.settings.config.Config` is a keyword argument.
+``JWTAuditInstrumentor().instrument(jwks="https://…", issuer="https://…")``, where each setting in
+`jwt_audit.settings.config.SETTINGS` is a keyword argument.
 """
 
 from __future__ import annotations
