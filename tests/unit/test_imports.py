@@ -300,6 +300,23 @@ def test_there_is_no_cycle() -> None:
     assert cycle_in(graph) is None
 
 
+def package_of(module: str) -> str:
+    """The package that ``module`` is in, of those right below the two import packages; else the module itself."""
+    root = INSTRUMENTATION if within(module, INSTRUMENTATION) else LIBRARY
+    below = module.removeprefix(root).lstrip(".").partition(".")[0]
+    return f"{root}.{below}".rstrip(".")
+
+
+def test_there_is_no_cycle_of_packages() -> None:
+    """`hooks` may import `stamp`, or `stamp` may import `hooks`, but not both."""
+    graph: dict[str, set[str]] = {package_of(module): set() for module in modules()}
+    for module in modules():
+        imported = {package_of(target(found)) for found in imports(module) if target(found) in modules()}
+        graph[package_of(module)] |= imported - {package_of(module)}
+    assert {f"{INSTRUMENTATION}.hooks", f"{INSTRUMENTATION}.stamp", f"{LIBRARY}.tokens"} <= graph.keys()
+    assert cycle_in({package: sorted(imported) for package, imported in graph.items()}) is None
+
+
 def cycle_in(graph: dict[str, list[str]]) -> list[str] | None:
     """A cycle of ``graph``, first and last node the same, or None."""
     done: set[str] = set()

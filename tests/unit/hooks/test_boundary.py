@@ -13,7 +13,6 @@ import pytest
 from opentelemetry.context import Context
 from opentelemetry.propagate import extract
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 
 from jwt_audit import diagnostics
@@ -23,7 +22,7 @@ from jwt_audit.identity.caller import Identity, Status
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary, contexts
-from opentelemetry.instrumentation.jwt_audit.stamp.propagator import REQUEST_KEY
+from opentelemetry.instrumentation.jwt_audit.request_context import REQUEST_KEY
 from support.audited import Audited, under_way
 
 ALICE = Identity(Status.VERIFIED, subject="alice", session="s-1")
@@ -155,39 +154,6 @@ def test_what_stands_in_a_carrier_is_text(audited: Audited) -> None:
             assert (type(one), one) == (str, request.id)
             assert boundary.active({name: one}) == (None, None)
     assert boundary.active({name: str(mark)}) == (audited.pipeline, None)
-
-
-VALID = f"00-{'a' * 32}-{'b' * 16}-01"
-
-
-def test_ids_come_from_the_span_then_from_the_current_one_then_from_the_caller() -> None:
-    """An unsampled span has ids too; without any, the caller's trace is all there is."""
-    sampled, unsampled = TracerProvider().get_tracer("t"), TracerProvider(sampler=ALWAYS_OFF).get_tracer("t")
-    request = request_of()
-    boundary.locate(request, None, VALID)
-    assert (request.trace_id, request.span_id, request.trace_flags) == ("a" * 32, "b" * 16, 1)
-    request = request_of()
-    with unsampled.start_as_current_span("u") as span:
-        boundary.locate(request, None, VALID)
-    assert (request.trace_id, request.trace_flags & 1) == (f"{span.get_span_context().trace_id:032x}", 0)
-    request = request_of()
-    with unsampled.start_as_current_span("u"):
-        boundary.locate(request, sampled.start_span("s", context=Context()), VALID)
-    assert request.trace_flags & 1
-    kept = request.trace_id
-    boundary.locate(request, None, VALID)
-    assert request.trace_id == kept
-
-
-@pytest.mark.parametrize(
-    "given",
-    [None, "", "junk", VALID.upper(), f"00-{'0' * 32}-{'b' * 16}-01", f"00-{'a' * 32}-{'0' * 16}-01", VALID + "x"],
-)
-def test_a_traceparent_that_is_none_gives_no_ids(given: str | None) -> None:
-    """W3C Trace Context: all zeros are invalid."""
-    request = request_of()
-    boundary.locate(request, None, given)
-    assert request.trace_id is None
 
 
 def test_the_error_of_a_500_is_the_one_at_hand_else_the_one_that_its_span_recorded() -> None:

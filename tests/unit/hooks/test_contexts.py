@@ -37,7 +37,7 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.jwt_audit.hooks import places
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
-from opentelemetry.instrumentation.jwt_audit.stamp.propagator import REQUEST_KEY
+from opentelemetry.instrumentation.jwt_audit.request_context import REQUEST_KEY
 from opentelemetry.instrumentation.jwt_audit.stamp.spans import IdentitySpanProcessor
 from support.audited import auditing
 

@@ -7,8 +7,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from jwt_audit.context import Phase, Request, set_current
 from opentelemetry import baggage, trace
+from opentelemetry.instrumentation.jwt_audit.request_context import request_of
 from opentelemetry.instrumentation.jwt_audit.stamp import propagator
-from opentelemetry.instrumentation.jwt_audit.stamp.propagator import RequestPropagator, request_of
+from opentelemetry.instrumentation.jwt_audit.stamp.propagator import RequestPropagator
 from support.audited import Audited
 
 CALLER = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "baggage": "enduser.id=ceo,plan=gold"}

@@ -37,6 +37,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         from .hooks import boundary, patch, places
         from .hooks.verifiers import libraries
         from .pipeline import compose
+        from .request_context import at_first_request
         from .stamp import logs, propagator, spans
 
         tracer_provider = kwargs.pop("tracer_provider", None)
@@ -47,7 +48,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
             return
         boundary.install(pipeline)
         propagator.install()
-        boundary.at_first_request(propagator.install)  # the app may have set another one by then
+        at_first_request(propagator.install)  # the app may have set another one by then
         spans.install(lambda: tracer_provider or get_tracer_provider())
         logs.install_records()
         logs.install_processor(lambda: logger_provider or get_logger_provider())

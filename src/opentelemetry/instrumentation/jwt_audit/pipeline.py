@@ -33,7 +33,7 @@ from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool
 
 from . import waiting, wiring
-from .stamp.propagator import request_of
+from .request_context import request_of
 
 EXIT_SECONDS = 3.0
 """How long the end of the process waits for delivery; what is left is on disk."""

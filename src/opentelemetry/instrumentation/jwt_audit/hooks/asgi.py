@@ -16,6 +16,7 @@ from jwt_audit.context import Phase, Request
 from opentelemetry import trace
 
 from ..pipeline import Pipeline
+from ..request_context import set_trace_ids
 from ..waiting import off_loop
 from .again import again
 from .boundary import (
@@ -30,7 +31,6 @@ from .boundary import (
     failed,
     guarded,
     leave,
-    locate,
     new_request,
     note_error,
     resumed,
@@ -230,7 +230,7 @@ class _Boundary:
             self._remaining = 0
         else:
             guarded("reading a response", self._promised, pairs)
-        locate(request)
+        set_trace_ids(request)
         return message
 
     def _promised(self, headers: Sequence[Any]) -> None:
@@ -267,7 +267,7 @@ class _Boundary:
     def _describe(self) -> None:
         request = self._request
         request.client = _address(self._scope)
-        locate(request, request.span, request.traceparent)
+        set_trace_ids(request, request.span, request.traceparent)
         note_error(request)
 
     async def raised(self, error: BaseException) -> None:

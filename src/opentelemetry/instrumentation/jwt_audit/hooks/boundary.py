@@ -22,11 +22,11 @@ from jwt_audit.ids import new_id
 from opentelemetry import trace
 
 from ..pipeline import Pipeline
+from ..request_context import adopt_server_span, first_request_calls, is_adopted
 from ..stamp.late import restamp
 from .contexts import Before, go_in, go_out, inside
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 _CLIENT_GONE = ("ClientDisconnect", "ClientDisconnected")  # Starlette's, uvicorn's
 
@@ -37,7 +37,6 @@ BODILESS = frozenset((101, 204, 304))
 """Statuses whose responses end with their headers, as does every response to HEAD (RFC 9110, 6.4.1)."""
 
 MARK = "jwt_audit.request"
-_ADOPTED = "_jwt_audit_adopted"
 
 
 class Mark(str):
@@ -67,18 +66,10 @@ def installed() -> Pipeline | None:
     return _pipeline
 
 
-_waiting: list[Callable[[], None]] = []
-
-
-def at_first_request(call: Callable[[], None]) -> None:
-    """Have ``call()`` made when the first request begins: by then the app has set itself up."""
-    _waiting.append(call)
-
-
 def _set_up() -> None:
     while True:
         try:
-            call = _waiting.pop()
+            call = first_request_calls.pop()
         except IndexError:
             return  # all are made, some perhaps by another first request
         guarded("setting up", call)
@@ -131,7 +122,7 @@ def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
 
     A server span that something outside of us has started for this request is its own.
     """
-    if _waiting:
+    if first_request_calls:
         _set_up()
     request.on_identity = restamp
     in_flight.add(request)
@@ -139,8 +130,8 @@ def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
     carrier[MARK] = mark = Mark(request.id)
     mark.request = request
     span = trace.get_current_span()
-    if span.is_recording() and getattr(span, "kind", None) is trace.SpanKind.SERVER and not hasattr(span, _ADOPTED):
-        adopt(request, span)
+    if span.is_recording() and getattr(span, "kind", None) is trace.SpanKind.SERVER and not is_adopted(span):
+        adopt_server_span(request, span)
         span.set_attributes(dict(request.identity.telemetry))
     return before
 
@@ -155,30 +146,6 @@ def end(request: Request) -> None:
     """The request is over, or has been given up."""
     request.forget()
     in_flight.discard(request)
-
-
-def adopt(request: Request, span: Any) -> None:
-    """Take ``span`` for the request's server span."""
-    request.span = span
-    try:
-        setattr(span, _ADOPTED, True)
-    except AttributeError:
-        pass  # of another SDK: such a span may be taken for a second request's too, if its owner leaves it current
-    locate(request, span)
-
-
-def locate(request: Request, span: Any = None, traceparent: str | None = None) -> None:
-    """Set the trace ids: of the server span, else of the current one (unsampled too), else as the caller says."""
-    if request.trace_id is not None:
-        return
-    found = (span or trace.get_current_span()).get_span_context()
-    if found.is_valid:
-        request.trace_id, request.span_id = f"{found.trace_id:032x}", f"{found.span_id:016x}"
-        request.trace_flags = int(found.trace_flags)
-        return
-    match = _TRACEPARENT.fullmatch(traceparent or "")
-    if match and match[1].strip("0") and match[2].strip("0"):
-        request.trace_id, request.span_id, request.trace_flags = match[1], match[2], int(match[3], 16)
 
 
 def error_name(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from jwt_audit.context import Phase, Request, current_request, set_current
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 
-from ..stamp.propagator import REQUEST_KEY
+from ..request_context import REQUEST_KEY
 
 Before = tuple["Request | None", Context, Context, Any]
 """The request and the context that were found, the context that took its place, and what `go_outward` had left."""

@@ -16,6 +16,7 @@ from jwt_audit import attributes as attr
 from jwt_audit.context import Phase, Request
 
 from ..pipeline import Pipeline
+from ..request_context import set_trace_ids
 from .again import again
 from .boundary import (
     BODILESS,
@@ -28,7 +29,6 @@ from .boundary import (
     failed,
     guarded,
     leave,
-    locate,
     new_request,
     note_error,
     resumed,
@@ -179,7 +179,7 @@ class _Boundary:
         request = self.request
         request.status = int(status[:3])
         request.client = _address(self._environ)  # as a middleware that trusts the peer may have made it
-        locate(request, request.span, request.traceparent)
+        set_trace_ids(request, request.span, request.traceparent)
         note_error(request)
         self._remaining = 0 if request.method == "HEAD" or request.status in BODILESS else None
         for name, value in headers if self._remaining is None else ():
@@ -235,7 +235,7 @@ class _Boundary:
 
     def _describe(self) -> None:
         request = self.request
-        locate(request, request.span, request.traceparent)
+        set_trace_ids(request, request.span, request.traceparent)
         note_error(request)  # again: Flask's span has the exception of a handled 500 only now
 
     def raised(self, error: BaseException) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from opentelemetry.sdk._logs import LogRecordProcessor
 
-from .propagator import request_of
+from ..request_context import request_of
 from .providers import put_into
 
 

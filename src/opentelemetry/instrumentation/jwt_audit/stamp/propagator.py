@@ -13,16 +13,10 @@ from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 
-from jwt_audit.context import Phase, Request, current_request
+from jwt_audit.context import Phase, current_request
 from opentelemetry import context as otel_context
 
-REQUEST_KEY = otel_context.create_key("jwt-audit-request")
-
-
-def request_of(context: Context | None = None) -> Request | None:
-    """The request that a context carries, else the one that this code runs for."""
-    found = otel_context.get_value(REQUEST_KEY, context)
-    return found if isinstance(found, Request) else current_request()
+from ..request_context import REQUEST_KEY
 
 
 class RequestPropagator(TextMapPropagator):

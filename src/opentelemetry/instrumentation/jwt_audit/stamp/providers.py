@@ -7,7 +7,7 @@ from typing import Any
 
 from jwt_audit.diagnostics import tell
 
-from ..hooks.boundary import at_first_request
+from ..request_context import at_first_request
 
 
 def put_into(

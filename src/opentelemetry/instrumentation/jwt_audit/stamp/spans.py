@@ -13,8 +13,7 @@ from jwt_audit.attributes import without_tokens
 from jwt_audit.context import Phase
 from jwt_audit.diagnostics import tell
 
-from ..hooks.boundary import adopt
-from .propagator import request_of
+from ..request_context import adopt_server_span, request_of
 from .providers import put_into
 
 _URLS = frozenset(("url.query", "url.full", "url.path", "http.target", "http.url"))
@@ -33,7 +32,7 @@ class IdentitySpanProcessor(SpanProcessor):
             if request.phase is not Phase.OPEN:
                 return  # of the next request, which has not begun for us yet: nobody else's identity on it
             if request.span is None:
-                adopt(request, span)
+                adopt_server_span(request, span)
         span.set_attributes(request.identity.telemetry)
 
     def _on_ending(self, span: Span) -> None:

@@ -14,7 +14,7 @@ from jwt_audit.identity.caller import Reason
 from jwt_audit.observation import token_text
 from jwt_audit.tokens.observed import Verification
 
-from ...stamp.propagator import request_of
+from ...request_context import request_of
 from ..boundary import guarded, installed
 from ..patch import Place, put
 
