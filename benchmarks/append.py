@@ -20,12 +20,12 @@ import orjson
 from jwt_audit import attributes as attr
 from jwt_audit.anyvalue import wrap
 from jwt_audit.attributes import Value
-from jwt_audit.context import Request
 from jwt_audit.diagnostics import tell
 from jwt_audit.evidence.record import Record, request_record
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.identity.caller import Identity, Status
 from jwt_audit.recorder import Recorder
+from jwt_audit.request import Request
 from jwt_audit.ship.http import Endpoint
 from jwt_audit.ship.shipper import Shipper
 from jwt_audit.spool.spool import Spool

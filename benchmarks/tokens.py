@@ -19,8 +19,8 @@ from typing import Any
 import jwt
 from jwt.utils import base64url_encode
 
-from jwt_audit.context import Request
 from jwt_audit.identity.caller import Status
+from jwt_audit.request import Request
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline, compose
 
 from . import issuer

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.context import current_request
 from jwt_audit.identity.caller import Identity, Reason
+from jwt_audit.request import current_request
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
 from support.audited import observing
 from support.issuer import claims, signing_key

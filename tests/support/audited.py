@@ -19,11 +19,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Tracer
 
 from jwt_audit import diagnostics
-from jwt_audit.context import Request, current_request, in_flight
 from jwt_audit.errors import SpoolError
 from jwt_audit.evidence import canonical, heads
 from jwt_audit.evidence.record import Record
 from jwt_audit.identity.caller import Identity, Status
+from jwt_audit.request import Request, current_request, in_flight
 from jwt_audit.settings.environment import load
 from jwt_audit.spool.segment import read
 from jwt_audit.spool.spool import streams

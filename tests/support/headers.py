@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jwt_audit.context import Request
+from jwt_audit.request import Request
 
 
 class GivenHeaders:

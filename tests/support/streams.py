@@ -12,12 +12,12 @@ import orjson
 from jwt_audit import attributes as attr
 from jwt_audit.anyvalue import wrap
 from jwt_audit.attributes import Value
-from jwt_audit.context import Request
 from jwt_audit.evidence import chain, heads
 from jwt_audit.evidence.heads import SignedHead
 from jwt_audit.evidence.record import Record, request_record, system_record
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.identity.caller import Identity, Status
+from jwt_audit.request import Request
 
 START = 1_795_600_000_000_000_000
 """Nanoseconds since the epoch at which the first stream begins: 2026-11-25."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from jwt_audit.context import Request, current_request, set_current
 from jwt_audit.diagnostics import inform, tell
+from jwt_audit.request import Request, current_request, set_current
 
 
 class Seen(logging.Handler):

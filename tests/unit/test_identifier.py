@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from jwt_audit.context import Request
 from jwt_audit.identity.caller import Reason, Status
-from jwt_audit.observation import Observation
+from jwt_audit.request import Request
 from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import Issuers
 from jwt_audit.tokens.keys import UrlKeys
+from jwt_audit.tokens.observation import Observation
 from jwt_audit.tokens.verify import TokenVerifier
 from opentelemetry.instrumentation.jwt_audit.identifier import Identifier
 from support.headers import request_with

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 import jwt_audit
 from jwt_audit import diagnostics
-from jwt_audit.context import Request
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
 from jwt_audit.evidence.signing import Signer
+from jwt_audit.request import Request
 from jwt_audit.spool import disk
 from jwt_audit.spool.writer import StreamWriter
 from opentelemetry.instrumentation.jwt_audit import wiring

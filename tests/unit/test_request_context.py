@@ -7,7 +7,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from jwt_audit.context import Request
+from jwt_audit.request import Request
 from opentelemetry.instrumentation.jwt_audit.hooks.boundary import new_request
 from opentelemetry.instrumentation.jwt_audit.request_context import set_trace_ids
 

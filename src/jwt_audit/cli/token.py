@@ -12,8 +12,8 @@ import click
 import orjson
 
 from .. import attributes as attr
-from ..context import Request
 from ..identity.caller import ABSENT, UNDECIDED, Identity, Reason, refused
+from ..request import Request
 from ..settings.config import Config
 from ..settings.environment import load
 from ..settings.issuer import BEARER

@@ -14,7 +14,7 @@ from typing import Any
 from .. import attributes as attr
 from ..anyvalue import unwrap, wrap
 from ..attributes import Value
-from ..context import Request
+from ..request import Request
 
 SCHEMA_VERSION = "1"
 

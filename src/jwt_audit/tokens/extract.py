@@ -12,8 +12,8 @@ from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from ..context import Request
 from ..identity.caller import ABSENT, Identity, Reason, refused
+from ..request import Request
 from ..settings.issuer import BEARER
 from .jws import unfit
 

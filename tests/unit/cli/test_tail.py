@@ -21,10 +21,10 @@ from jwt_audit.attributes import Value
 from jwt_audit.cli import selection as selections
 from jwt_audit.cli import tail as tails
 from jwt_audit.cli.main import main
-from jwt_audit.context import Request
 from jwt_audit.evidence import canonical
 from jwt_audit.evidence.record import Record, request_record
 from jwt_audit.identity.caller import ABSENT, Identity, Reason, refused
+from jwt_audit.request import Request
 from jwt_audit.ship.encode import JsonEncoder, record_form
 from jwt_audit.sources import growing_file, growing_spool
 from support.spools import LiveStream, make_stream

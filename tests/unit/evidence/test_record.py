@@ -9,10 +9,10 @@ import pytest
 
 from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value
-from jwt_audit.context import Request
 from jwt_audit.evidence.canonical import canonical, parse
 from jwt_audit.evidence.record import Record, address_type, request_record, system_record
 from jwt_audit.identity.caller import ABSENT
+from jwt_audit.request import Request
 from support.streams import ALICE
 
 DRAFT = {attr.ACTOR_ID, attr.ACTOR_TYPE, attr.ACTION, attr.OUTCOME}

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 from starlette.websockets import WebSocketDisconnect
 
-from jwt_audit.context import current_request
+from jwt_audit.request import current_request
 from jwt_audit.spool.writer import StreamWriter
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import App, Message, Receive, Scope, Send, run_asgi
 from opentelemetry.instrumentation.jwt_audit.hooks.boundary import new_request

@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import SpanKind
 
 from jwt_audit import diagnostics
-from jwt_audit.context import Phase, Request, current_request, set_current
 from jwt_audit.errors import JWTAuditError
 from jwt_audit.identity.caller import Identity, Status
+from jwt_audit.request import Phase, Request, current_request, set_current
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary, contexts

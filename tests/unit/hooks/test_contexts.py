@@ -31,7 +31,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
 
-from jwt_audit.context import current_request, in_flight
+from jwt_audit.request import current_request, in_flight
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.instrumentation.jwt_audit.hooks import places

@@ -24,7 +24,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
 from werkzeug.serving import make_server
 
-from jwt_audit.context import Request, current_request, in_flight
+from jwt_audit.request import Request, current_request, in_flight
 from jwt_audit.settings.environment import load
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary, places
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline

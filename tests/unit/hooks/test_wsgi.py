@@ -14,7 +14,7 @@ from wsgiref.util import FileWrapper
 import pytest
 from flask import Flask, abort
 
-from jwt_audit.context import current_request
+from jwt_audit.request import current_request
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import App, Environ, StartResponse, run_wsgi
 from support.audited import Audited, auditing, token
 from support.spools import clear_away

@@ -16,8 +16,8 @@ from jwt_audit import assembly, room
 from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value
 from jwt_audit.cli.main import main
-from jwt_audit.context import Request
 from jwt_audit.evidence.record import request_record
+from jwt_audit.request import Request
 from jwt_audit.settings.environment import load
 from jwt_audit.ship import keeper as module
 from jwt_audit.ship import prune

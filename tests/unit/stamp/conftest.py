@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jwt_audit.context import Request
+from jwt_audit.request import Request
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from support.audited import ALICE, Audited, under_way
 

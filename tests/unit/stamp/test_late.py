@@ -5,8 +5,8 @@ from __future__ import annotations
 from opentelemetry.sdk.trace import Span, TracerProvider
 from opentelemetry.trace import SpanKind
 
-from jwt_audit.context import Request
 from jwt_audit.identity.caller import UNDECIDED, Identity, Reason, refused
+from jwt_audit.request import Request
 from opentelemetry.instrumentation.jwt_audit.stamp.late import restamp
 from support.audited import ALICE
 

@@ -20,7 +20,7 @@ from opentelemetry.context import Context
 from opentelemetry.instrumentation.threading import ThreadingInstrumentor
 from opentelemetry.sdk._logs import LoggerProvider
 
-from jwt_audit.context import Request, current_request
+from jwt_audit.request import Request, current_request
 from opentelemetry import context as otel_context
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi

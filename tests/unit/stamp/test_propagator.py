@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry.propagate import extract, get_global_textmap, inject, set_global_textmap
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from jwt_audit.context import Phase, Request, set_current
+from jwt_audit.request import Phase, Request, set_current
 from opentelemetry import baggage, trace
 from opentelemetry.instrumentation.jwt_audit.request_context import request_of
 from opentelemetry.instrumentation.jwt_audit.stamp import propagator

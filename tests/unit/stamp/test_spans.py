@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, ProxyTracerProvider, SpanKind
 
 from jwt_audit import diagnostics
-from jwt_audit.context import Phase, Request
 from jwt_audit.identity.caller import Reason, refused
+from jwt_audit.request import Phase, Request
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.stamp import spans
 from support.audited import ALICE, Audited, token, under_way

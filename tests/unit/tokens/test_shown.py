@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from jwt_audit.context import in_flight
 from jwt_audit.identity.caller import Identity
-from jwt_audit.observation import Observation
+from jwt_audit.request import in_flight
 from jwt_audit.settings.environment import load
 from jwt_audit.settings.issuer import IssuerSettings
 from jwt_audit.settings.variables import PREFIX
@@ -17,6 +16,7 @@ from jwt_audit.tokens.extract import Sources
 from jwt_audit.tokens.issuers import Issuers
 from jwt_audit.tokens.jwks import parse_secret
 from jwt_audit.tokens.jws import TokenRefusedError, parse
+from jwt_audit.tokens.observation import Observation
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 from support.headers import request_with

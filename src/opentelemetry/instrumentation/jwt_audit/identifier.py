@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from jwt_audit.context import Request
 from jwt_audit.identity.caller import ABSENT, UNDECIDED, Identity, Reason, refused
-from jwt_audit.observation import Observation
+from jwt_audit.request import Request
 from jwt_audit.tokens.extract import Presented, Sources
+from jwt_audit.tokens.observation import Observation
 from jwt_audit.tokens.verify import TokenVerifier
 
 from .waiting import on_asyncio

@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from jwt_audit.context import Request, current_request
+from jwt_audit.request import Request, current_request
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 

@@ -15,10 +15,10 @@ from jwt_audit.diagnostics import tell
 from jwt_audit.identity.caller import Identity
 from jwt_audit.identity.privacy import Privacy
 from jwt_audit.identity.pseudonym_key import PseudonymKeyFile
-from jwt_audit.observation import Observation
 from jwt_audit.settings.config import Config
 from jwt_audit.settings.variables import PREFIX
 from jwt_audit.tokens.extract import Sources
+from jwt_audit.tokens.observation import Observation
 from jwt_audit.tokens.observed import AppTokens, Verification
 from jwt_audit.tokens.verify import TokenVerifier
 

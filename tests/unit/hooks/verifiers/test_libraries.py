@@ -20,8 +20,8 @@ from joserfc import jwt as joserfc_jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, OctKey, RSAKey
 
-from jwt_audit.context import Request, current_request
 from jwt_audit.identity.caller import Identity, Reason, Status
+from jwt_audit.request import Request, current_request
 from jwt_audit.settings.environment import load
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi

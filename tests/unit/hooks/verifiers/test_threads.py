@@ -14,8 +14,8 @@ from typing import Any
 import jwt
 import pytest
 
-from jwt_audit.context import Request, current_request
 from jwt_audit.identity.caller import Status
+from jwt_audit.request import Request, current_request
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi
 from support.audited import observing
 from support.issuer import SECRET, claims, signing_key

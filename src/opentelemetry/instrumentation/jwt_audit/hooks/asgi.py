@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Seque
 from typing import Any
 
 from jwt_audit import attributes as attr
-from jwt_audit.context import Phase, Request
+from jwt_audit.request import Phase, Request
 from opentelemetry import trace
 
 from ..pipeline import Pipeline

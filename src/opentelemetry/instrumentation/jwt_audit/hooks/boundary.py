@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from jwt_audit.attributes import text, without_tokens
-from jwt_audit.context import Phase, Request, in_flight
 from jwt_audit.diagnostics import tell
 from jwt_audit.ids import new_id
+from jwt_audit.request import Phase, Request, in_flight
 from opentelemetry import trace
 
 from ..pipeline import Pipeline

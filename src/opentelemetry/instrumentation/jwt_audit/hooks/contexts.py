@@ -17,7 +17,7 @@ from typing import Any
 
 from opentelemetry.context import Context
 
-from jwt_audit.context import Phase, Request, current_request, set_current
+from jwt_audit.request import Phase, Request, current_request, set_current
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 

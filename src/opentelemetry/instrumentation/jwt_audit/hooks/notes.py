@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jwt_audit.attributes import text
-from jwt_audit.context import Phase, current_request
+from jwt_audit.request import Phase, current_request
 
 from .boundary import error_name, guarded
 from .patch import Wrap

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from jwt_audit import attributes as attr
-from jwt_audit.context import Phase, Request
+from jwt_audit.request import Phase, Request
 
 from ..pipeline import Pipeline
 from ..request_context import set_trace_ids

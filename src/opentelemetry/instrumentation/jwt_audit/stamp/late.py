@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from jwt_audit.context import Request
 from jwt_audit.diagnostics import tell
 from jwt_audit.identity.caller import Identity
+from jwt_audit.request import Request
 
 
 def restamp(request: Request, before: Identity) -> None:

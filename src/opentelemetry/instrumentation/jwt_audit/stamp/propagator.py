@@ -13,7 +13,7 @@ from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 
-from jwt_audit.context import Phase, current_request
+from jwt_audit.request import Phase, current_request
 from opentelemetry import context as otel_context
 
 from ..request_context import REQUEST_KEY

@@ -10,8 +10,8 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from jwt_audit.attributes import without_tokens
-from jwt_audit.context import Phase
 from jwt_audit.diagnostics import tell
+from jwt_audit.request import Phase
 
 from ..request_context import adopt_server_span, request_of
 from .providers import put_into

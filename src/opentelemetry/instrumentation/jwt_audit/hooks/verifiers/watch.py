@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jwt_audit.identity.caller import Reason
-from jwt_audit.observation import token_text
+from jwt_audit.tokens.observation import token_text
 from jwt_audit.tokens.observed import Verification
 
 from ...request_context import request_of

@@ -92,7 +92,7 @@ class Request:
         self.judged = False
         """Whether the identity is the verdict on a token under configured keys: then nothing else changes it."""
         self.observed: Any = None
-        """What `observation` keeps of the tokens that the app verified; None when the request is done."""
+        """What `tokens.observation` keeps of the tokens that the app verified; None when the request is done."""
         self.on_identity: Callable[[Request, Identity], None] | None = None
         self.route: str | None = None
         self.status = 0

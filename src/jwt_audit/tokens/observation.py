@@ -19,10 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .context import Phase, Request, in_flight
-from .identity.caller import Identity, Reason
-from .tokens.extract import Sources
-from .tokens.observed import Verification
+from ..identity.caller import Identity, Reason
+from ..request import Phase, Request, in_flight
+from .extract import Sources
+from .observed import Verification
 
 MAX_SEEN = 16
 """Tokens that are told apart in one request."""

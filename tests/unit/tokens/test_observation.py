@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from jwt_audit.context import Phase, Request, in_flight
 from jwt_audit.identity.caller import ABSENT, Identity, Reason, Status, refused
-from jwt_audit.observation import MAX_SEEN, Observation, token_text
+from jwt_audit.request import Phase, Request, in_flight
 from jwt_audit.tokens.extract import Sources
+from jwt_audit.tokens.observation import MAX_SEEN, Observation, token_text
 from jwt_audit.tokens.observed import Verification
 from support.headers import request_with
 
