@@ -45,7 +45,10 @@ def commands() -> dict[str, click.Command]:
     """What `jwt-audit` can be told to do, groups written out."""
 
     def walk(group: click.Group, before: str) -> Iterator[tuple[str, click.Command]]:
-        for name, command in group.commands.items():
+        context = click.Context(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
             if isinstance(command, click.Group):
                 yield from walk(command, f"{before}{name} ")
             elif not command.hidden:

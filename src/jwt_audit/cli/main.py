@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import traceback
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -18,15 +18,8 @@ import click
 from ..errors import JWTAuditError
 from .output import OutputError, guarded
 
-COMMANDS = {
-    "sink": "jwt_audit.cli.sink:sink",
-    "ship": "jwt_audit.cli.ship:ship",
-    "status": "jwt_audit.cli.status:status",
-    "tail": "jwt_audit.cli.tail:tail",
-    "token": "jwt_audit.cli.token:token",
-    "verify": "jwt_audit.cli.verify:verify",
-}
-"""Name of each command, and where it is."""
+COMMANDS = ("sink", "ship", "status", "tail", "token", "verify")
+"""The name of each command, of its module here, and of the function there."""
 
 _TOKEN = re.compile(r"(?<!\w)e(?:y[IJAB]|w[0o1pkl])[\w\-]{12,}[\w.\-=]*")
 """A token, or what a message has left of one."""
@@ -43,34 +36,6 @@ BROKEN_PIPE = 128 + 13
 """The exit status of a command that nobody reads any more: that of a death by SIGPIPE."""
 
 
-class _Lazy(MutableMapping[str, click.Command]):
-    """A table of commands that imports one when it is asked for."""
-
-    def __init__(self, places: dict[str, str]) -> None:
-        self._places = places
-        self._loaded: dict[str, click.Command] = {}
-
-    def __getitem__(self, name: str) -> click.Command:
-        if name not in self._loaded:
-            module, _, attribute = self._places[name].partition(":")
-            self._loaded[name] = cast("click.Command", getattr(import_module(module), attribute))
-        return self._loaded[name]
-
-    def __setitem__(self, name: str, command: click.Command) -> None:
-        self._places[name] = ""
-        self._loaded[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._places[name]
-        self._loaded.pop(name, None)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-
 class _NoAnswerError(click.ClickException):
     exit_code = 2
 
@@ -81,6 +46,12 @@ class _Group(click.Group):
     An error of what was given is one line without a traceback, and shows no token that was given as an argument.
     Status 1 of the commands in `SAID_BY_ONE` is never given here.
     """
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, imported when it is asked for."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        return cast("click.Command", getattr(import_module(f"{__package__}.{cmd_name}"), cmd_name))
 
     def main(self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any) -> Any:  # type: ignore[override]
         """As click has it, and what click makes 1 of has its own status."""
@@ -144,7 +115,12 @@ def _fault(error: Exception) -> int:
     return FAULT
 
 
-@click.group(cls=_Group, commands=_Lazy(dict(COMMANDS)), context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    # What click lists, and suggests for a mistyped name; `get_command` gives the commands themselves.
+    commands=[click.Command(name) for name in COMMANDS],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="opentelemetry-instrumentation-jwt-audit", prog_name="jwt-audit")
 def main() -> None:
     """Who did what, with which token, and the proof: receive, ship and verify audit records, look at tokens.

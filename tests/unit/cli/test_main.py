@@ -39,10 +39,10 @@ def test_the_list_is_the_table() -> None:
 
 
 def test_an_unknown_command_is_told() -> None:
-    """As click does, with exit code 2."""
-    result = CliRunner().invoke(main, ["prove"])
+    """As click does, with exit code 2, and with the name that may have been meant."""
+    result = CliRunner().invoke(main, ["verfy"])
     assert result.exit_code == 2
-    assert "No such command 'prove'" in result.output
+    assert "No such command 'verfy'. Did you mean 'verify'?" in result.output
 
 
 def test_a_command_can_be_added_and_taken_away() -> None:
