@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jwt_audit.errors import SpoolError
 from jwt_audit.ship.backlog import undelivered
-from jwt_audit.spool.spool import streams
+from jwt_audit.spool.stream import streams
 from jwt_audit.stream_ends import last_head, last_of_stream
 
 from .workers import DELIVERY_SECONDS

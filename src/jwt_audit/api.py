@@ -12,9 +12,8 @@ from collections.abc import Callable
 from . import attributes as attr
 from .attributes import Value, bounded
 from .errors import JWTAuditError, RecordError
-from .evidence.record import SCHEMA_VERSION, Record
+from .evidence.record import SCHEMA_VERSION, Receipt, Record
 from .identity.caller import ABSENT, Identity
-from .recorder import Receipt
 from .request import Request, current_request
 
 _emitter: Callable[[Record], Receipt] | None = None

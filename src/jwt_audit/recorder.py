@@ -13,14 +13,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from . import attributes as attr
 from .attributes import Value
 from .diagnostics import tell
 from .errors import RecordError, SpoolError
 from .evidence.chain import link
-from .evidence.record import Record, system_record
+from .evidence.record import Receipt, Record, system_record
 from .ids import new_id
 from .losses import Losses
 from .room import Need, Room
@@ -34,15 +34,6 @@ if TYPE_CHECKING:
 
 
 _RECORD = Need.RECORD
-
-
-class Receipt(NamedTuple):
-    """What a record got: its id, its hash (hex SHA-256), and its place."""
-
-    record_id: str
-    hash: str
-    stream_id: str
-    number: int
 
 
 class Recorder:

@@ -14,8 +14,8 @@ from enum import IntEnum
 
 from .diagnostics import tell
 from .errors import SpoolError
+from .spool.segment import SEGMENT_BYTES
 from .spool.spool import Spool, Usage
-from .spool.writer import SEGMENT_BYTES
 
 MIN_LIMIT = 2**20
 """Bytes. With less there is no room for a record of the largest size beside the statements."""

@@ -17,7 +17,7 @@ from .evidence.chain import record_hash
 from .evidence.heads import SignedHead, parse_line
 from .spool import disk
 from .spool.segment import MAX_LINE, Line, lines, segment_name
-from .spool.spool import Stream
+from .spool.stream import Stream
 
 _HEADS_BYTES = 16 * 1024
 """Of the end of ``heads``: a head has some hundred bytes, and of very many streams the last one is looked for."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from . import attributes as attr
 from .attributes import Value
 from .errors import SpoolError
-from .spool.spool import Spool, Stream
+from .spool.spool import Spool
+from .spool.stream import Stream
 from .stream_ends import last_head
 
 if TYPE_CHECKING:

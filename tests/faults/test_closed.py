@@ -28,7 +28,7 @@ from jwt_audit.evidence.verdict import Verdict
 from jwt_audit.evidence.verify import judge
 from jwt_audit.sources.spool import read_spool
 from jwt_audit.spool.segment import read
-from jwt_audit.spool.spool import streams
+from jwt_audit.spool.stream import streams
 from support.served import GUNICORN, SECONDS, UVICORN, Served, serving
 from support.spools import clear_away
 

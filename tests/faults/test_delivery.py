@@ -18,7 +18,7 @@ import pytest
 
 from jwt_audit import attributes as attr
 from jwt_audit.evidence import heads as signed_heads
-from jwt_audit.spool.spool import Stream
+from jwt_audit.spool.stream import Stream
 from support.receivers import (
     COMMAND,
     PROTOBUF,

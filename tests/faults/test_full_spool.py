@@ -28,7 +28,7 @@ from jwt_audit.ship.backlog import undelivered
 from jwt_audit.sources.exports import read_exports
 from jwt_audit.sources.spool import read_spool
 from jwt_audit.spool.durable import LockState
-from jwt_audit.spool.spool import Cursor, Stream, streams
+from jwt_audit.spool.stream import Cursor, Stream, streams
 from support.receivers import Receiver, Reply, Sent, receiving, until
 from support.spools import make_stream
 

@@ -19,7 +19,7 @@ from jwt_audit.evidence.verify import judge
 from jwt_audit.sources.exports import read_exports
 from jwt_audit.sources.spool import read_spool
 from jwt_audit.spool.durable import LockState
-from jwt_audit.spool.spool import streams
+from jwt_audit.spool.stream import streams
 from support.receivers import until
 from support.served import free_port
 

@@ -40,12 +40,12 @@ from jwt_audit.attributes import Value
 from jwt_audit.errors import JWTAuditError
 from jwt_audit.evidence.chain import record_hash
 from jwt_audit.evidence.proof import Trust
-from jwt_audit.evidence.record import system_record
+from jwt_audit.evidence.record import Receipt, system_record
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.evidence.verdict import Verdict
 from jwt_audit.evidence.verify import judge
 from jwt_audit.http.exchange import Failure
-from jwt_audit.recorder import Receipt, Recorder
+from jwt_audit.recorder import Recorder
 from jwt_audit.ship.answers import Answer
 from jwt_audit.ship.deliver import Stopping
 from jwt_audit.ship.http import Endpoint
@@ -53,7 +53,8 @@ from jwt_audit.ship.shipper import Shipper
 from jwt_audit.sources.exports import read_exports
 from jwt_audit.sources.spool import read_spool
 from jwt_audit.spool.segment import read
-from jwt_audit.spool.spool import Spool, Stream, streams
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Stream, streams
 from support.kernel import Fault, Kernel, Process
 
 RUNS = int(os.environ.get("JWT_AUDIT_STATES", "0"))

@@ -12,7 +12,7 @@ import pytest
 
 from jwt_audit import attributes as attr
 from jwt_audit.evidence.signing import Signer
-from jwt_audit.spool.spool import Stream
+from jwt_audit.spool.stream import Stream
 from support import loki
 from support.chain import programs
 from support.receivers import COMMAND, Sent, receiving, running_shipper, until

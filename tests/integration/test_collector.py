@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from jwt_audit import attributes as attr
-from jwt_audit.spool.spool import Stream
+from jwt_audit.spool.stream import Stream
 from support.chain import CONFIG, Chain, chained, programs
 from support.issuer import SigningKey, claims
 from support.receivers import COMMAND, Reply, receiving, running_shipper

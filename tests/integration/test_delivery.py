@@ -17,7 +17,7 @@ import pytest
 from jwt_audit import attributes as attr
 from jwt_audit.settings.variables import PREFIX
 from jwt_audit.spool.durable import Lock, LockState
-from jwt_audit.spool.spool import Stream
+from jwt_audit.spool.stream import Stream
 from support.receivers import COMMAND, Reply, Sent, partial, receiving, records, running_shipper, running_sink, until
 from support.shipping import shipping
 from support.spools import LiveStream, make_stream

@@ -26,7 +26,7 @@ from jwt_audit.identity.caller import Identity, Status
 from jwt_audit.request import Request, current_request, in_flight
 from jwt_audit.settings.environment import load
 from jwt_audit.spool.segment import read
-from jwt_audit.spool.spool import streams
+from jwt_audit.spool.stream import streams
 from opentelemetry.instrumentation.jwt_audit.hooks import boundary
 from opentelemetry.instrumentation.jwt_audit.hooks.verifiers import libraries
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline

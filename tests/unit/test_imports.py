@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
+from support.spools import make_stream
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 LIBRARY = "jwt_audit"
@@ -390,3 +393,21 @@ print(*sorted(name for name in ("cryptography", "jwt", "urllib3", "click") if na
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_verify_loads_nothing_that_writes_or_delivers(tmp_path: Path) -> None:
+    """Seen in a process of its own that verifies a whole spool: an auditor waits for none of that."""
+    make_stream(tmp_path, records=3)
+    unwanted = [f"{LIBRARY}.{name}" for name in ("recorder", "tick", "spool.spool", "spool.writer", "ship", "http")]
+    script = f"""
+import sys
+from jwt_audit.cli.main import main
+try:
+    main(["verify", "--json", {str(tmp_path)!r}])
+except SystemExit:
+    pass
+print(*(name for name in {unwanted!r} if name in sys.modules), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["totals"]["records"] == 5
+    assert done.stderr.split() == []

@@ -17,15 +17,16 @@ from jwt_audit.errors import RecordError, SpoolError
 from jwt_audit.evidence import canonical, heads
 from jwt_audit.evidence.chain import record_hash
 from jwt_audit.evidence.proof import Trust
-from jwt_audit.evidence.record import Record, system_record
+from jwt_audit.evidence.record import Receipt, Record, system_record
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.evidence.verdict import Verdict
 from jwt_audit.evidence.verify import judge
 from jwt_audit.losses import Losses
-from jwt_audit.recorder import Receipt, Recorder
+from jwt_audit.recorder import Recorder
 from jwt_audit.sources.spool import read_spool
 from jwt_audit.spool.segment import read
-from jwt_audit.spool.spool import Spool, streams
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import streams
 
 SIGNER = Signer.generate()
 

@@ -9,7 +9,7 @@ import pytest
 
 from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
-from jwt_audit.spool.spool import Stream
+from jwt_audit.spool.stream import Stream
 from jwt_audit.stream_ends import Last, last_head, last_of_stream
 from support.spools import LiveStream, make_stream
 

@@ -23,7 +23,8 @@ from ..ship.backlog import End, end, passed, undelivered, waiting
 from ..ship.shipper import Shipper
 from ..ship.turn import Holder, holder
 from ..spool.durable import LockState
-from ..spool.spool import Spool, Stream
+from ..spool.spool import Spool
+from ..spool.stream import Stream
 from .output import news
 from .places import check_spool, others, spool_argument
 from .quantities import counted, size_text

@@ -20,7 +20,7 @@ from ..ship.backlog import undelivered, waiting
 from ..ship.turn import Holder, holder
 from ..spool import durable
 from ..spool.durable import LockState
-from ..spool.spool import Stream, streams
+from ..spool.stream import Stream, streams
 from ..stream_ends import kept_locally, last_head, last_of_stream
 from .places import check_spool, others, spool_argument
 from .quantities import age_text, counted, duration, size_text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import attributes as attr
 from ..anyvalue import unwrap, wrap
@@ -98,6 +98,15 @@ class Record:
     def _key(self) -> tuple[Any, ...]:
         ids = (self.trace_id, self.span_id)
         return (self.event_name, self.timestamp, self.form, self.body, *ids, self.observed_timestamp)
+
+
+class Receipt(NamedTuple):
+    """What a record got: its id, its hash (hex SHA-256), and its place."""
+
+    record_id: str
+    hash: str
+    stream_id: str
+    number: int
 
 
 def request_record(request: Request, event: str, *, ended: int, outcome: str | None = None) -> Record:

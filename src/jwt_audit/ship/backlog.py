@@ -14,7 +14,7 @@ from ..errors import RecordError, SpoolError
 from ..evidence import heads
 from ..spool import disk, durable
 from ..spool.segment import MAX_LINE, read
-from ..spool.spool import Cursor, Stream
+from ..spool.stream import Cursor, Stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..spool.spool import Cursor
+from ..spool.stream import Cursor
 
 MAX_RECORDS = 512
 MAX_BYTES = 3_500_000

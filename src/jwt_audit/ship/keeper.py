@@ -14,7 +14,8 @@ from collections.abc import Callable
 from ..errors import JWTAuditError
 from ..spool import durable
 from ..spool.durable import LockState
-from ..spool.spool import Cursor, Spool, Stream
+from ..spool.spool import Spool
+from ..spool.stream import Cursor, Stream
 from .deadletter import Emit, Settle
 from .prune import Pruner
 from .turn import Turn

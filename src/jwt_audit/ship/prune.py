@@ -22,7 +22,8 @@ from ..errors import JWTAuditError, SpoolError
 from ..spool import disk, durable
 from ..spool.durable import LockState
 from ..spool.segment import SUFFIX, segment_index
-from ..spool.spool import Cursor, Spool, Stream
+from ..spool.spool import Spool
+from ..spool.stream import Cursor, Stream
 from ..stream_ends import Last, first_line, last_head, last_of_stream, last_record
 from .deadletter import Emit, Settle
 from .restate import Restate

@@ -22,8 +22,7 @@ from ..evidence import heads
 from ..evidence.chain import record_hash
 from ..spool import disk, durable
 from ..spool.segment import Line, lines, segment_index
-from ..spool.spool import Cursor, Stream
-from ..spool.writer import Extent
+from ..spool.stream import Cursor, Extent, Stream
 from ..stream_ends import first_line
 from .batch import Batch, Broken, Item
 from .encode import Encoder, head_form, record_form, stream_resource

@@ -18,7 +18,7 @@ from .. import attributes as attr
 from ..attributes import Value
 from ..errors import SpoolError
 from ..spool import durable, segment
-from ..spool.spool import Stream, streams
+from ..spool.stream import Stream, streams
 from ..stream_ends import first_line
 
 

@@ -19,7 +19,8 @@ from ..attributes import Value
 from ..errors import JWTAuditError, SpoolError
 from ..spool import disk
 from ..spool.durable import LockState
-from ..spool.spool import Cursor, Spool, Stream
+from ..spool.spool import Spool
+from ..spool.stream import Cursor, Stream
 from ..stream_ends import last_head
 from .backlog import undelivered
 from .batch import Batch

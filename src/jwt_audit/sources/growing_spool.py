@@ -20,7 +20,7 @@ from .. import attributes as attr
 from ..errors import SpoolError
 from ..evidence.visible import plain
 from ..spool.durable import LockState
-from ..spool.spool import Stream, streams
+from ..spool.stream import Stream, streams
 from ..stream_ends import first_line, last_record
 from .backwards import end_of_lines, lines_backwards
 from .seen import LONGEST, NewLines, Once, Seen

@@ -19,9 +19,8 @@ from ..evidence.copies import Copy
 from ..evidence.streams import Chain, Writer
 from ..evidence.verdict import Place, Verdict
 from ..spool.durable import LockState
-from ..spool.segment import MAX_LINE, SUFFIX, segment_index
-from ..spool.spool import STREAM_ID, Stream, streams
-from ..spool.writer import SEGMENT_BYTES
+from ..spool.segment import MAX_LINE, SEGMENT_BYTES, SUFFIX, segment_index
+from ..spool.stream import STREAM_ID, Stream, streams
 from .exports import Advance
 from .files import BUFFER, content, opened
 

@@ -15,6 +15,8 @@ from ..errors import SpoolError
 from . import disk
 
 SUFFIX = ".seg"
+SEGMENT_BYTES = 16 * 2**20
+"""Of a segment at most; see `Room.segment_bytes`."""
 MAX_LINE = 256 * 1024
 """Bytes; a longer line is no line of ours."""
 

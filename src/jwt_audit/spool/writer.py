@@ -15,47 +15,16 @@ import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from zlib import crc32
 
 from ..errors import SpoolError
 from . import disk, durable
 from .appendfile import AppendFile, Mark
-from .segment import segment_name
+from .segment import SEGMENT_BYTES, segment_name
+from .stream import Extent
 
-SEGMENT_BYTES = 16 * 2**20
-"""Of a segment at most; see `Room.segment_bytes`."""
 RESERVE_BYTES = 256 * 1024
 UNSYNCED_BYTES = 64 * 2**20
 """So much may wait for a disk that does not sync: it is kept in memory, too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How far a stream survives a power loss: bytes of the segment with this index, and of ``heads``.
-
-    Its line is always of the same length, so that it is written over the one before, and has a check
-    sum, since a reader may meet the writer at it.
-    """
-
-    segment: int = 0
-    offset: int = 0
-    heads: int = 0
-
-    @property
-    def line(self) -> bytes:
-        """As it stands in the file."""
-        text = b"%08d %020d %020d" % (self.segment, self.offset, self.heads)
-        return b"%b %08x\n" % (text, crc32(text))
-
-    @classmethod
-    def parse(cls, line: bytes) -> Extent | None:
-        """The inverse of `line`; None for anything else."""
-        text, _, _ = line.rpartition(b" ")
-        try:
-            found = cls(*map(int, text.split(b" ")))
-        except (ValueError, TypeError):
-            return None
-        return found if found.line == line else None
 
 
 @dataclass(slots=True)

@@ -18,7 +18,8 @@ from jwt_audit.errors import SpoolError
 from jwt_audit.ship import pause
 from jwt_audit.ship.backlog import undelivered
 from jwt_audit.ship.turn import Turn
-from jwt_audit.spool.spool import Cursor, Spool, Stream
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Cursor, Stream
 from support.receivers import Receiver, Reply, receiving, records, until
 from support.shipping import shipping
 from support.spools import LiveStream, make_stream

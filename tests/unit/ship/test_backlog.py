@@ -11,7 +11,7 @@ from jwt_audit.ship.encode import JsonEncoder
 from jwt_audit.ship.reader import StreamReader
 from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
-from jwt_audit.spool.spool import Cursor, Stream
+from jwt_audit.spool.stream import Cursor, Stream
 from support.spools import LiveStream
 
 

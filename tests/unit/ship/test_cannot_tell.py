@@ -21,7 +21,8 @@ from jwt_audit.ship.shipper import Shipper
 from jwt_audit.ship.turn import Turn, holder
 from jwt_audit.spool import disk
 from jwt_audit.spool.durable import Lock, LockState
-from jwt_audit.spool.spool import Cursor, Spool, Stream
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Cursor, Stream
 from jwt_audit.stream_start import known_streams
 from support.shipping import Shipping
 from support.spools import LiveStream, make_stream

@@ -24,7 +24,8 @@ from jwt_audit.ship import prune
 from jwt_audit.ship.keeper import Keeper
 from jwt_audit.ship.turn import Turn
 from jwt_audit.spool import writer as segments
-from jwt_audit.spool.spool import Cursor, Spool, Stream
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Cursor, Stream
 from opentelemetry.instrumentation.jwt_audit.hooks.boundary import new_request
 from support.audited import auditing
 from support.receivers import receiving, until

@@ -18,7 +18,8 @@ from jwt_audit.ship.prune import Pruner
 from jwt_audit.ship.reader import StreamReader
 from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import lines, segment_name
-from jwt_audit.spool.spool import Spool, Stream
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Stream
 from jwt_audit.stream_ends import first_line
 from support.spools import LiveStream, make_stream
 

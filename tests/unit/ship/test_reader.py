@@ -18,7 +18,7 @@ from jwt_audit.ship.reader import StreamReader
 from jwt_audit.spool import disk
 from jwt_audit.spool import writer as segments
 from jwt_audit.spool.segment import segment_name
-from jwt_audit.spool.spool import Cursor, Stream
+from jwt_audit.spool.stream import Cursor, Stream
 from jwt_audit.stream_ends import first_line
 from support.failing import failing
 from support.spools import LiveStream, make_stream

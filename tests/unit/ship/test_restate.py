@@ -15,7 +15,7 @@ from jwt_audit.evidence.verdict import Verdict
 from jwt_audit.evidence.verify import judge
 from jwt_audit.ship.restate import Restate
 from jwt_audit.sources.spool import read_spool
-from jwt_audit.spool.spool import Stream
+from jwt_audit.spool.stream import Stream
 from support.evidence import kinds, known, statement
 from support.spools import LiveStream
 

@@ -21,7 +21,8 @@ from jwt_audit.ship.answers import Action
 from jwt_audit.ship.http import Endpoint
 from jwt_audit.spool.durable import Lock, LockState
 from jwt_audit.spool.segment import segment_name
-from jwt_audit.spool.spool import Cursor, Spool, Stream
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Cursor, Stream
 from support.receivers import Receiver, Reply, Sent, partial, receiving, records, until
 from support.shipping import Shipping, shipping
 from support.spools import LiveStream, make_stream

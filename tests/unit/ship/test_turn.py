@@ -13,7 +13,8 @@ import pytest
 from jwt_audit.ship import pause
 from jwt_audit.ship.turn import Holder, Turn, holder
 from jwt_audit.spool import durable
-from jwt_audit.spool.spool import Spool, Stream
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Stream
 from support.receivers import Receiver, Reply, receiving, records, until
 from support.shipping import shipping
 from support.spools import LiveStream

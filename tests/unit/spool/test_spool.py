@@ -11,7 +11,8 @@ import pytest
 
 from jwt_audit.errors import SpoolError
 from jwt_audit.spool import durable
-from jwt_audit.spool.spool import Cursor, Spool, streams
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Cursor, streams
 
 DIGEST = "0" * 64
 

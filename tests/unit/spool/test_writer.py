@@ -10,8 +10,9 @@ import pytest
 from jwt_audit.spool import disk
 from jwt_audit.spool import writer as writer_module
 from jwt_audit.spool.segment import read
-from jwt_audit.spool.spool import Spool, Stream, streams
-from jwt_audit.spool.writer import Extent, StreamWriter
+from jwt_audit.spool.spool import Spool
+from jwt_audit.spool.stream import Extent, Stream, streams
+from jwt_audit.spool.writer import StreamWriter
 from support.failing import failing
 
 DIGEST = "0" * 64

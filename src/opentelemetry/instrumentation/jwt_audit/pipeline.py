@@ -20,9 +20,9 @@ from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value
 from jwt_audit.diagnostics import inform, tell
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
-from jwt_audit.evidence.record import Record, request_record
+from jwt_audit.evidence.record import Receipt, Record, request_record
 from jwt_audit.losses import Losses
-from jwt_audit.recorder import Receipt, Recorder
+from jwt_audit.recorder import Recorder
 from jwt_audit.request import Request, in_flight
 from jwt_audit.settings.config import Config
 from jwt_audit.settings.default_spool import can_be_written

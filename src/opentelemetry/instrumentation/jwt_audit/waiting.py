@@ -6,7 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from jwt_audit.recorder import Receipt, Recorder
+from jwt_audit.evidence.record import Receipt
+from jwt_audit.recorder import Recorder
 
 
 def durable(recorder: Recorder, receipt: Receipt, seconds: float) -> bool:
