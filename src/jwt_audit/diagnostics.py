@@ -1,11 +1,11 @@
-"""How this package speaks to the operator: one logger, ``jwt_audit``, that is never unseen.
+"""Messages to the operator: one logger, ``jwt_audit``, whose warnings are always visible.
 
-Under ``opentelemetry-instrument`` the root logger already has an exporting handler, so Python's last
-resort (stderr) stays silent and a warning reaches nobody who sits at the terminal. So our logger
-writes to stderr itself as long as no handler of the root does.
+Under ``opentelemetry-instrument`` the root logger already has an exporting handler, so Python's handler of last resort
+writes nothing to stderr, and a warning would not be seen at the terminal. So our logger writes to stderr itself as long
+as no handler of the root logger does.
 
-What it says is about the process: though a request meets it first, it is no part of that request's
-trace and carries nobody's identity.
+Messages are about the process. Where a request causes one, it is not part of that request's trace and carries no
+identity.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class _StderrUnlessRootWrites(logging.Handler):
             try:
                 sys.stderr.write(f"jwt-audit: {record.getMessage()}\n")
             except (OSError, ValueError, AttributeError):
-                pass  # stderr is closed: there is nobody to tell
+                pass  # stderr is closed
 
 
 _terminal = _StderrUnlessRootWrites(logging.INFO)
@@ -45,8 +45,9 @@ def tell(message: str, *, once: str | None = None) -> None:
 
 
 def inform(message: str) -> None:
-    """Say at level INFO what is no warning, where somebody sees it: on stderr too, as long as no handler of the root
-    writes there. An app that shows its own log shows this by its own level; one that sets ours is obeyed.
+    """Inform the operator, at level INFO, also on stderr as long as no handler of the root logger writes there.
+
+    Where the root logger has such a handler, its level decides; a level set on our logger always does.
     """
     if log.isEnabledFor(logging.INFO):
         Context().run(log.info, "%s", message)

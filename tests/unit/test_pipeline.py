@@ -97,7 +97,7 @@ def test_requests_that_go_unrecorded_are_told_of_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as they do, with their number: not only twice at the start."""
-    monkeypatch.setattr("opentelemetry.instrumentation.jwt_audit.pipeline._AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("opentelemetry.instrumentation.jwt_audit.pipeline._WARNING_SECONDS", 0.0)
     (tmp_path / "file").touch()
     with auditing(tmp_path, spool=tmp_path / "file" / "spool") as audited:
         for _ in range(3):

@@ -66,14 +66,14 @@ def test_a_server_span_that_runs_already_is_adopted_by_one_request(audited: Audi
 def test_a_span_of_an_earlier_request_is_no_parent_and_one_from_outside_is(audited: Audited) -> None:
     """Pipelining: the server begins the next request in what it is called for by the earlier one."""
     with audited.tracer.start_as_current_span("around") as around, under_way(request_of(ALICE)) as first:
-        left = contexts.go_outward(around)
+        left = contexts.enter_server(around)
         with under_way(request_of()):
             assert trace.get_current_span() is around
-        contexts.come_back(left)
+        contexts.leave_server(left)
         with audited.tracer.start_as_current_span("first", kind=SpanKind.SERVER) as span:
             for phase in Phase:
                 first.phase = phase
-                left = contexts.go_outward(around)
+                left = contexts.enter_server(around)
                 assert boundary.active({}) == (audited.pipeline, None)
                 with under_way(request_of()) as second:
                     assert not trace.get_current_span().get_span_context().is_valid
@@ -87,7 +87,7 @@ def test_a_span_of_an_earlier_request_is_no_parent_and_one_from_outside_is(audit
                     under_way(request_of()) as third,
                 ):
                     assert third.span is own
-                contexts.come_back(left)
+                contexts.leave_server(left)
             # In background work after the response, what was started there is the parent of what it calls.
             with under_way(request_of()):
                 assert trace.get_current_span() is span

@@ -34,7 +34,7 @@ from starlette.routing import Mount, Route
 from jwt_audit.request import current_request, in_flight
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.instrumentation.jwt_audit.hooks import places
+from opentelemetry.instrumentation.jwt_audit.hooks import targets
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
 from opentelemetry.instrumentation.jwt_audit.request_context import REQUEST_KEY
@@ -199,7 +199,7 @@ def both(run: Any, *, instrumentor: Any = None) -> tuple[list[list[Shown]], list
 
 @pytest.fixture(autouse=True, scope="module")
 def _places() -> None:
-    places.install()
+    targets.install()
 
 
 @pytest.mark.parametrize("kind", ["plain", "lazy", "flask", "falcon"])

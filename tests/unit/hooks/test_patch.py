@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from opentelemetry.instrumentation.jwt_audit.hooks.patch import Place, put
+from opentelemetry.instrumentation.jwt_audit.hooks.patch import Target, patch_all
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_a_place_is_patched_whenever_its_module_is_imported(module: Callable[[st
     name = module("class App:\n def call(self): return 'called'\ndef make(): return 'made'")
     if before:
         load(name)
-    places = [Place(name, "App.call", louder, ""), Place(name, "make", louder, "")]
-    put(places)
-    put(places)
+    places = [Target(name, "App.call", louder, ""), Target(name, "make", louder, "")]
+    patch_all(places)
+    patch_all(places)
     assert load(name).App().call() == "called!"
     assert load(name).make() == "made!"
 
@@ -67,7 +67,7 @@ def test_a_place_is_patched_whenever_its_module_is_imported(module: Callable[[st
 def test_what_another_instrumentation_puts_in_a_class_place_hides_nothing(module: Callable[[str], str]) -> None:
     """The class that the module defines is patched, behind the subclass that has its name now."""
     name = module(CHILD_IN_ITS_PLACE)
-    put([Place(name, "App.call", louder, "")])
+    patch_all([Target(name, "App.call", louder, "")])
     assert load(name).Real().call() == "called!"
     assert load(name).App().call() == "called!"
 
@@ -75,7 +75,7 @@ def test_what_another_instrumentation_puts_in_a_class_place_hides_nothing(module
 def test_what_is_inherited_is_patched_where_it_is_defined(module: Callable[[str], str]) -> None:
     """A method may move to a parent in another version."""
     name = module("class Base:\n def call(self): return 'called'\nclass App(Base): pass")
-    put([Place(name, "App.call", louder, "")])
+    patch_all([Target(name, "App.call", louder, "")])
     assert load(name).App().call() == "called!"
 
 
@@ -85,10 +85,10 @@ def test_a_place_that_is_not_there_is_told_once(
 ) -> None:
     """With what is lost by it; the module is imported all the same, and its other places are patched."""
     name = module("class App:\n text = 'a text'\n def call(self): return 'called'")
-    put([Place(name, path, louder, "nobody is louder"), Place(name, "App.call", louder, "")])
+    patch_all([Target(name, path, louder, "nobody is louder"), Target(name, "App.call", louder, "")])
     with caplog.at_level(logging.WARNING, "jwt_audit"):
         assert load(name).App().call() == "called!"
-        put([Place(name, path, louder, "nobody is louder")])
+        patch_all([Target(name, path, louder, "nobody is louder")])
     assert [record.getMessage() for record in caplog.records] == [
         f"{name} has no {path} in this version: nobody is louder"
     ]
@@ -101,7 +101,7 @@ def test_a_failure_of_ours_fails_no_import(module: Callable[[str], str], caplog:
         raise ZeroDivisionError
 
     name = module("def make(): return 'made'")
-    put([Place(name, "make", wrong, "")])
+    patch_all([Target(name, "make", wrong, "")])
     with caplog.at_level(logging.WARNING, "jwt_audit"):
         assert load(name).make() == "made"
     assert "ZeroDivisionError" in caplog.text

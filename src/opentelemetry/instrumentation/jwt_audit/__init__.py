@@ -34,7 +34,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         from opentelemetry.instrumentation.utils import suppress_instrumentation
         from opentelemetry.trace import get_tracer_provider
 
-        from .hooks import boundary, patch, places
+        from .hooks import boundary, patch, targets
         from .hooks.verifiers import libraries
         from .pipeline import compose
         from .request_context import at_first_request
@@ -52,7 +52,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         spans.install(lambda: tracer_provider or get_tracer_provider())
         logs.install_records()
         logs.install_processor(lambda: logger_provider or get_logger_provider())
-        places.install()
+        targets.install()
         libraries.install()
 
     def _uninstrument(self, **kwargs: Any) -> None:  # noqa: ARG002

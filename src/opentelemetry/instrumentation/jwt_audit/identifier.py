@@ -1,7 +1,7 @@
-"""Gives a request its identity: finds the token, has it verified, waits a moment where that may help.
+"""Gives a request its identity: finds the token, has it verified, and waits a moment for keys where that may help.
 
-Invariant: a request waits only while keys that may change its own token's verdict are being read, and
-for a bounded time; on an event loop it gives way meanwhile.
+Invariant: a request waits only while keys that may change the verdict on its own token are being read, and for a
+bounded time. On asyncio other tasks run meanwhile.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from jwt_audit.tokens.verify import TokenVerifier
 from .waiting import on_asyncio
 
 POLL_SECONDS = 0.01
-"""How often a request that waits looks whether the keys are there."""
+"""The interval at which a waiting request checks whether the keys are there."""
 
 
 class Identifier:
     """Our own verification with configured keys, and the observation of the app's. Safe for threads.
 
-    ``verifier`` is None without keys of ours, ``observation`` where what the app does shall not count.
+    ``verifier`` is None without configured keys, ``observation`` is None where the app's own verification must not
+    count.
     """
 
     def __init__(self, sources: Sources, verifier: TokenVerifier | None, observation: Observation | None) -> None:
@@ -33,7 +34,7 @@ class Identifier:
         self.observation = observation
 
     def begin(self, request: Request) -> Presented | None:
-        """Set the request's identity; or, where keys that are just being read may decide, give what to `decide`."""
+        """Set the request's identity. If keys that are being read may change it, return what `decide` takes instead."""
         presented = self._sources.present(request)
         verifier = self._verifier
         if presented.token is None:
@@ -48,13 +49,13 @@ class Identifier:
         return None
 
     def decide(self, request: Request, presented: Presented) -> None:
-        """`begin` again until it is decided; in a thread that serves one request."""
+        """Verify again until the keys are read. Blocks the thread."""
         while (identity := self._verdict(presented)) is None:
             time.sleep(POLL_SECONDS)
         self._judge(request, identity)
 
     async def decide_async(self, request: Request, presented: Presented) -> None:
-        """`decide` that holds no event loop of asyncio; any other kind of loop it has to hold."""
+        """`decide` that does not block an asyncio event loop; it blocks any other kind of loop."""
         if not on_asyncio():
             self.decide(request, presented)
             return

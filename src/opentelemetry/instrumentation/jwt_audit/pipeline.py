@@ -1,7 +1,7 @@
-"""The composition root: the hooks' few questions get answers from parts that live as long as the process.
+"""The composition root: holds the parts that live as long as the process, and gives the hooks what they ask for.
 
 Invariants: nothing here raises into the app (`emit`, which the app calls itself, excepted). Nothing
-is made on disk before the first request or a server's start, since sitecustomize also runs in pip,
+is made on disk before the first request or a server's start, since instrumented Python also runs in pip,
 shells and reloaders. After a fork the child shares no file, lock or thread with its parent. A record
 that is not written is counted, also while there is no spool.
 """
@@ -36,20 +36,20 @@ from . import waiting, wiring
 from .request_context import request_of
 
 EXIT_SECONDS = 3.0
-"""How long the end of the process waits for delivery; what is left is on disk."""
+"""How long the end of the process waits for delivery; the rest stays on disk."""
 DISK_SECONDS = 10.0
 """How long a request waits for a sync with DURABILITY=disk before that counts as a failure."""
-_AGAIN_SECONDS = 60.0
-"""How often it is said that requests go unrecorded, as long as they do."""
-_OPEN_SECONDS = 1.0
-"""How long a spool that could not be made is left alone."""
+_WARNING_SECONDS = 60.0
+"""The interval between warnings that requests go unrecorded."""
+_RETRY_SECONDS = 1.0
+"""The pause before the next attempt to make a spool that could not be made."""
 
 
 class Pipeline:
     """What the hooks talk to. One a process; safe for threads."""
 
     def __init__(self, config: Config, *, suppress: assembly.Suppress, hooked: Callable[[], list[str]] = list) -> None:
-        """``hooked`` names what the hooks are in, for the operator."""
+        """``hooked`` names the packages that are hooked, for the message to the operator."""
         self._config = config
         self._suppress = suppress
         self._hooked = hooked
@@ -62,26 +62,29 @@ class Pipeline:
         self._prefixes = tuple(path[:-1] for path in config.excluded_paths if path.endswith("/*"))
         self.identifier = wiring.identifier(config, suppress)
         self.observation = self.identifier.observation
-        self._forget()
+        self._reset()
         self._failing = False
-        self._tell_again = 0.0
+        self._warn_again_at = 0.0
         self._stopped = False
         os.register_at_fork(after_in_child=self._after_fork)
         atexit.register(self.stop)
         api.install(self._emit, request_of)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._spool: Spool | None = None
         self._recorder: Recorder | None = None
         self._shipper: Shipper | Keeper | None = None
         self._losses = Losses()
-        self._open_again = 0.0
+        self._open_again_at = 0.0
 
     # Life
 
     def announce(self) -> None:
-        """A server has got its app: say once what is hooked, where records go, and if they can. Makes nothing."""
+        """A server has got its app: say once what is hooked and where records go, and warn if they cannot.
+
+        Makes nothing on disk.
+        """
         if self._announced:
             return
         self._announced = True
@@ -96,9 +99,9 @@ class Pipeline:
         for note in config.notes:
             tell(note, once=note)
         if "spool" not in config.unusable and not can_be_written(config.spool):
-            self._tell_no_spool(f"cannot make the spool {config.spool}")
+            self._warn_no_spool(f"cannot make the spool {config.spool}")
 
-    def _tell_no_spool(self, why: str) -> None:
+    def _warn_no_spool(self, why: str) -> None:
         until = "every request is answered 503" if self.closed else "nothing is recorded"
         remedy = "name a directory that this process may make and write"
         tell(f"{PREFIX}SPOOL: {why}; {remedy}, until then {until}", once="spool")
@@ -135,7 +138,7 @@ class Pipeline:
 
     def _after_fork(self) -> None:
         recorder, shipper = self._recorder, self._shipper
-        self._forget()
+        self._reset()
         if recorder is not None:
             recorder.abandon()
         if shipper is not None:
@@ -164,7 +167,7 @@ class Pipeline:
         return receipt is not None and self._wait(receipt)
 
     async def admit_async(self, request: Request) -> bool:
-        """`admit` that holds no event loop."""
+        """`admit` that does not block the event loop."""
         if not self.closed:
             return True
         receipt = self._record(request, attr.EVENT_RECEIVED, "unknown", last_resort=False)
@@ -174,7 +177,7 @@ class Pipeline:
         """Write the request's record, once an event; False: do not complete the response.
 
         When this returns True the record is as durable as DURABILITY says, or FAIL_MODE is open and
-        the loss is counted and told.
+        the loss is counted and the operator is warned.
         """
         if event in request.recorded:
             return True
@@ -183,7 +186,7 @@ class Pipeline:
         return (receipt is not None and self._wait(receipt)) or not self.closed
 
     async def finish_async(self, request: Request, event: str = attr.EVENT_REQUEST, outcome: str | None = None) -> bool:
-        """`finish` that holds no event loop."""
+        """`finish` that does not block the event loop."""
         if event in request.recorded:
             return True
         request.recorded += (event,)
@@ -199,18 +202,18 @@ class Pipeline:
         try:
             record = request_record(request, event, ended=time.perf_counter_ns(), outcome=outcome)
             return self._append(record, last_resort=last_resort)
-        except RecordError as error:  # of this one request alone: nothing is wrong with the spool
+        except RecordError as error:  # it is this record that cannot be written: nothing is wrong with the spool
             tell(f"an audit record could not be written: {error}", once=f"record {error}")
         except JWTAuditError as error:
-            self._tell_failing(str(error))
+            self._warn_failing(str(error))
         except Exception as error:
-            self._tell_failing(f"a failure ({type(error).__name__})")
+            self._warn_failing(f"a failure ({type(error).__name__})")
         return None
 
     def _append(self, record: Record, *, last_resort: bool = False) -> Receipt:
         recorder = self._recorder or self._open()
         if recorder is None:
-            with self._lock:  # in a recorder that another thread makes right now, they are counted all the same
+            with self._lock:  # also for a recorder that another thread is making: it takes these losses
                 self._losses.add(record.event_name, time.time_ns())
             raise SpoolError(f"there is no spool at {self._config.spool}")
         receipt = recorder.append(record, last_resort=last_resort)
@@ -221,13 +224,13 @@ class Pipeline:
             self._start_shipper()
         return receipt
 
-    def _tell_failing(self, why: str) -> None:
+    def _warn_failing(self, why: str) -> None:
         now = time.monotonic()
-        if self._failing and now < self._tell_again:
+        if self._failing and now < self._warn_again_at:
             return
         lost = self._losses.count if self._recorder is None else self._recorder.lost
         so_far = f", {lost} records so far" if self._failing else ""
-        self._failing, self._tell_again = True, now + _AGAIN_SECONDS
+        self._failing, self._warn_again_at = True, now + _WARNING_SECONDS
         what = "requests are refused with 503" if self.closed else "requests go on unrecorded and are counted"
         tell(f"audit records cannot be written: {why}; {what}{so_far} (see {PREFIX}SPOOL)")
 
@@ -239,28 +242,28 @@ class Pipeline:
 
     def _wait(self, receipt: Receipt) -> bool:
         recorder = self._recorder
-        return not self._disk or (recorder is not None and waiting.durable(recorder, receipt, DISK_SECONDS))
+        return not self._disk or (recorder is not None and waiting.wait_durable(recorder, receipt, DISK_SECONDS))
 
     async def _wait_async(self, receipt: Receipt) -> bool:
         recorder = self._recorder
         if not self._disk:
             return True
-        return recorder is not None and await waiting.durable_async(recorder, receipt, DISK_SECONDS)
+        return recorder is not None and await waiting.wait_durable_async(recorder, receipt, DISK_SECONDS)
 
     # Parts
 
     def _open(self) -> Recorder | None:
         self.announce()
         with self._lock:
-            if self._recorder is not None or self._stopped or time.monotonic() < self._open_again:
+            if self._recorder is not None or self._stopped or time.monotonic() < self._open_again_at:
                 return self._recorder
-            if "spool" in self._config.unusable:  # told at the start; the default is another place than was meant
+            if "spool" in self._config.unusable:  # as the start has warned; the default is not the place that was meant
                 return None
             try:
                 self._spool = Spool(self._config.spool)
             except SpoolError as error:
-                self._open_again = time.monotonic() + _OPEN_SECONDS
-                self._tell_no_spool(str(error))
+                self._open_again_at = time.monotonic() + _RETRY_SECONDS
+                self._warn_no_spool(str(error))
                 return None
             self._recorder = assembly.recorder(
                 self._config,
@@ -300,9 +303,9 @@ class Pipeline:
 
 
 def compose(*, suppress: assembly.Suppress, hooked: Callable[[], list[str]] = list, **settings: Any) -> Pipeline | None:
-    """The pipeline of the environment and these settings; None where OTEL_SDK_DISABLED turns all off.
+    """The pipeline for the environment and these settings; None if OTEL_SDK_DISABLED is set.
 
-    What is wrong with a setting is told once.
+    Warns the operator once of each setting that is not valid.
     """
     if sdk_disabled():
         return None

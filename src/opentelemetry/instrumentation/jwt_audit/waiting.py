@@ -1,4 +1,4 @@
-"""How a thread, an asyncio event loop or another one waits: for a sync, or for work done elsewhere."""
+"""Waiting for a sync, or for a call in another thread: in a thread, on asyncio, or on another event loop."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from jwt_audit.evidence.record import Receipt
 from jwt_audit.recorder import Recorder
 
 
-def durable(recorder: Recorder, receipt: Receipt, seconds: float) -> bool:
-    """Wait in this thread until a record survives a power loss; False where that failed or took longer."""
+def wait_durable(recorder: Recorder, receipt: Receipt, seconds: float) -> bool:
+    """Block this thread until a record survives a power loss; False if that fails or takes longer than ``seconds``."""
     done: list[bool] = []
     event = threading.Event()
 
@@ -23,10 +23,10 @@ def durable(recorder: Recorder, receipt: Receipt, seconds: float) -> bool:
     return event.wait(seconds) and done[0]
 
 
-async def durable_async(recorder: Recorder, receipt: Receipt, seconds: float) -> bool:
-    """`durable` that holds no event loop of asyncio; any other kind of loop it has to hold."""
+async def wait_durable_async(recorder: Recorder, receipt: Receipt, seconds: float) -> bool:
+    """`wait_durable` that does not block an asyncio event loop; it blocks any other kind of loop."""
     if not on_asyncio():
-        return durable(recorder, receipt, seconds)
+        return wait_durable(recorder, receipt, seconds)
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bool] = loop.create_future()
 
@@ -38,7 +38,7 @@ async def durable_async(recorder: Recorder, receipt: Receipt, seconds: float) ->
         try:
             loop.call_soon_threadsafe(resolve, ok)
         except RuntimeError:
-            pass  # the loop has been closed: nobody waits any more
+            pass  # the loop has been closed: nothing waits any more
 
     recorder.on_durable(receipt, call)
     try:
@@ -56,8 +56,8 @@ def on_asyncio() -> bool:
     return True
 
 
-async def off_loop(call: Callable[[], None]) -> None:
-    """``call()`` in a thread, so that it holds no event loop of asyncio; here where there is none."""
+async def run_in_thread(call: Callable[[], None]) -> None:
+    """Run ``call()`` in a thread, so that it does not block an asyncio event loop; in this thread where none runs."""
     if on_asyncio():
         await asyncio.to_thread(call)
     else:

@@ -1,4 +1,4 @@
-"""How what is the app's alone is made from the settings: who makes a request, and the resource of its telemetry."""
+"""Builds the parts that only the app needs from Config: what identifies requests, the resource of its telemetry."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from jwt_audit.tokens.issuers import Issuers
 
 RESOURCE_BYTES = 32 * 1024
-"""A longer resource leaves its stream no first record: of such a one the service alone is kept."""
+"""Of a larger resource only ``service.*`` is kept: a stream's first record has to hold it."""
 
 
 def identifier(config: Config, suppress: Suppress) -> Identifier:
-    """What finds who makes a request: by the configured keys, else by the app's own verification.
+    """Identifies requests by the configured keys, else by the app's own verification.
 
-    With wrong settings neither counts: they may have been meant to forbid it.
+    With invalid settings neither counts: they may have been meant to forbid it.
     """
     issuers = _issuers(config, suppress) if config.issuers and config.token_settings_ok else None
     sources = Sources((*config.sources, *(() if issuers is None else issuers.token_sources)))
@@ -53,14 +53,14 @@ def identifier(config: Config, suppress: Suppress) -> Identifier:
 
 
 def _issuers(config: Config, suppress: Suppress) -> Issuers | None:
-    # With `cryptography`, for which a process without keys of ours should not wait at its start
+    # Loads `cryptography`, for which a process without configured keys should not wait at its start
     from jwt_audit.tokens.issuers import KeyRing, make_issuers
 
     return make_issuers(config.issuers, KeyRing(suppress=suppress, tell=tell, http_hosts=config.http_hosts), tell)
 
 
 def _privacy(config: Config) -> Privacy:
-    """What is shown of people, under whatever key is in the file by then."""
+    """What each signal shows of people; pseudonyms are made with the key that is in the file at that time."""
     path, first = config.pseudonym_key_file, config.privacy.pseudonyms
     if path is None or first is None:
         return config.privacy
@@ -69,15 +69,15 @@ def _privacy(config: Config) -> Privacy:
 
 
 def resource() -> str:
-    """The resource of the app's telemetry, asked for when a stream begins: the app may set it up after us."""
+    """The app's resource, JSON of wrapped values. Read when a stream begins, since the app may set it late."""
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.trace import get_tracer_provider
 
     resource = getattr(get_tracer_provider(), "resource", None)
     if not isinstance(resource, Resource):  # no provider yet, or a foreign one
         resource = Resource.create()
-    found = {name: bounded(value) for name, value in resource.attributes.items() if name.isascii()}
-    wrapped = {name: wrap(value) for name, value in found.items() if value is not None}
+    attributes = {name: bounded(value) for name, value in resource.attributes.items() if name.isascii()}
+    wrapped = {name: wrap(value) for name, value in attributes.items() if value is not None}
     shown = orjson.dumps(wrapped, option=orjson.OPT_SORT_KEYS)
     if len(shown) > RESOURCE_BYTES:
         service = {name: value for name, value in wrapped.items() if name.startswith("service.")}

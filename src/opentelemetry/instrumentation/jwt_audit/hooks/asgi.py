@@ -17,8 +17,7 @@ from opentelemetry import trace
 
 from ..pipeline import Pipeline
 from ..request_context import set_trace_ids
-from ..waiting import off_loop
-from .again import again
+from ..waiting import run_in_thread
 from .boundary import (
     BODILESS,
     REFUSAL,
@@ -35,7 +34,8 @@ from .boundary import (
     note_error,
     resumed,
 )
-from .contexts import come_back, go_outward
+from .contexts import enter_server, leave_server
+from .headers import repeatable
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -45,7 +45,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 async def run_asgi(app: App, scope: Scope, receive: Receive, send: Send) -> None:
-    """Call ``app``, audited; just call it where it is not a request or already inside of one."""
+    """Call ``app``, and audit it unless this is not a request or is part of a request that is audited already."""
     pipeline, lost = active(scope)
     kind = scope.get("type")
     if lost is not None:
@@ -64,10 +64,10 @@ async def run_asgi(app: App, scope: Scope, receive: Receive, send: Send) -> None
 def _lifespan(pipeline: Pipeline, send: Send) -> Send:
     async def forward(message: Message) -> None:
         if message["type"] == "lifespan.startup.complete":
-            await off_loop(pipeline.start)
+            await run_in_thread(pipeline.start)
         elif message["type"] == "lifespan.shutdown.complete":
             # uvicorn kills itself with the caught signal after this: no atexit will run.
-            await off_loop(pipeline.settle)
+            await run_in_thread(pipeline.settle)
         await send(message)
 
     return forward
@@ -105,7 +105,7 @@ def _read(scope: Scope) -> Request:
     wanted: dict[bytes, str] = {}
     authorization = []
     headers = scope.get("headers")
-    pairs, unread = again(headers)
+    pairs, unread = repeatable(headers)
     if unread is not headers:
         scope["headers"] = unread
     for name, value in pairs:
@@ -190,22 +190,22 @@ class _Boundary:
             if guarded("reading a response", self._completes, message):
                 self._complete = True
                 await self._finish()
-        left = go_outward(self._around)
+        left = enter_server(self._around)
         try:
             await self._send(message)
         except OSError:
             self._client_gone = True
             raise
         finally:
-            come_back(left)
+            leave_server(left)
 
     async def receive(self) -> Message:
-        """What the client sends: it is not looked at."""
-        left = go_outward(self._around)
+        """Pass on what the client sends, unread."""
+        left = enter_server(self._around)
         try:
             return await self._receive()
         finally:
-            come_back(left)
+            leave_server(left)
 
     def _completes(self, message: Message) -> bool:
         kind = message["type"]
@@ -219,10 +219,10 @@ class _Boundary:
         return self._remaining is not None and self._remaining <= 0
 
     def _begin(self, message: Message) -> Message:
-        """Give the message to pass on: another one where its headers can be read only once."""
+        """Returns the message to pass on: a copy if its headers can be read only once."""
         request = self._request
         headers = message.get("headers")
-        pairs, unread = again(headers)
+        pairs, unread = repeatable(headers)
         if unread is not headers:
             message = {**message, "headers": unread}
         request.status = message.get("status", 0)

@@ -1,8 +1,8 @@
-"""What both boundaries share: how a request begins, where its ids and its route's owner are found.
+"""What both boundaries share: how a request begins and ends, its error, and failures of our own.
 
-Invariants: at most one request is active in a context; what an earlier request left in the context
-(pipelining: the next request's task is a copy of it) is never seen by the next one. How a context is entered and left
-is in `contexts`.
+Invariants: at most one request is active in a context. What an earlier request left in the context (with pipelining
+the next request's task has a copy of it) is never seen by the next request. How a context is entered and left is in
+`contexts`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from opentelemetry import trace
 from ..pipeline import Pipeline
 from ..request_context import adopt_server_span, first_request_calls, is_adopted
 from ..stamp.late import restamp
-from .contexts import Before, go_in, go_out, inside
+from .contexts import Before, attach_request, detach_request, inside
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 
@@ -40,9 +40,9 @@ MARK = "jwt_audit.request"
 
 
 class Mark(str):
-    """Stands in a carrier (an environ or a scope) while its app runs, and names the request.
+    """The value in a carrier (an environ or a scope) that names the request while its app runs.
 
-    Text, and plain text once it is copied deeply or pickled: apps compare, copy and write what they are given.
+    A string, and a plain one once it is copied deeply or pickled: apps compare, copy and write what they are given.
     """
 
     __slots__ = ("request",)
@@ -56,7 +56,7 @@ _pipeline: Pipeline | None = None
 
 
 def install(pipeline: Pipeline | None) -> None:
-    """Say whom the boundaries ask; None turns them off without a trace."""
+    """Set the pipeline that the boundaries use; with None they only call the app."""
     global _pipeline
     _pipeline = pipeline
 
@@ -71,7 +71,7 @@ def _set_up() -> None:
         try:
             call = first_request_calls.pop()
         except IndexError:
-            return  # all are made, some perhaps by another first request
+            return  # all were called, some perhaps by another thread
         guarded("setting up", call)
 
 
@@ -79,8 +79,8 @@ def active(carrier: MutableMapping[str, Any]) -> tuple[Pipeline | None, Request 
     """The pipeline to ask about the request of ``carrier`` (an environ or a scope), or None: nothing is
     instrumented, or the request is audited further out.
 
-    Where its context was lost on the way in (an app that is run in a thread of its own), the carrier
-    still names that request: it comes second then, to be `resumed`.
+    Where its context was lost (an app that runs in a thread of its own), the carrier still names the request: it is
+    the second value then, to be `resumed`.
     """
     if _pipeline is None or inside():
         return None, None
@@ -92,19 +92,19 @@ def active(carrier: MutableMapping[str, Any]) -> tuple[Pipeline | None, Request 
 
 @contextmanager
 def resumed(request: Request) -> Iterator[None]:
-    """The context of ``request``, whose own was lost, for as long as this block runs.
+    """Make ``request``, whose context was lost, current within this block.
 
-    Its identity, that is: a span that nobody has brought along is not a parent here.
+    This restores its identity, not its span: a span that was not passed on is not a parent here.
     """
-    before = go_in(request)
+    before = attach_request(request)
     try:
         yield
     finally:
-        go_out(request, before)
+        detach_request(request, before)
 
 
 def new_request(kind: str, method: str, path: str, request_id: str | None) -> Request:
-    """A request that begins now; an incoming X-Request-ID counts if it is short and harmless."""
+    """A request that begins now. An incoming X-Request-ID is used if it is short and harmless."""
     if request_id is None or not _SANE_ID.fullmatch(request_id):
         request_id = new_id()
     return Request(
@@ -118,15 +118,15 @@ def new_request(kind: str, method: str, path: str, request_id: str | None) -> Re
 
 
 def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
-    """The app is called for ``request``, which is in flight from here to `end`; `leave` says that it has returned.
+    """The app is called for ``request``, which is in flight until `end`; `leave` is called when the app has returned.
 
-    A server span that something outside of us has started for this request is its own.
+    A current server span without a request was started further out for this request: it is adopted.
     """
     if first_request_calls:
         _set_up()
     request.on_identity = restamp
     in_flight.add(request)
-    before = go_in(request)
+    before = attach_request(request)
     carrier[MARK] = mark = Mark(request.id)
     mark.request = request
     span = trace.get_current_span()
@@ -137,9 +137,9 @@ def enter(request: Request, carrier: MutableMapping[str, Any]) -> Before:
 
 
 def leave(request: Request, carrier: MutableMapping[str, Any], before: Before) -> None:
-    """The app has returned; ``before`` is what `enter` gave."""
+    """The app has returned; ``before`` is what `enter` returned."""
     carrier.pop(MARK, None)
-    go_out(request, before)
+    detach_request(request, before)
 
 
 def end(request: Request) -> None:
@@ -156,8 +156,8 @@ def error_name(error: BaseException) -> str:
 
 
 def note_error(request: Request) -> None:
-    """With a 5xx, the exception behind it: the one being handled, else the last that the framework has
-    answered for, else what the server span recorded."""
+    """Set the error of a response with status 5xx: the exception being handled, else the last one that the framework
+    has handled, else the one that the server span recorded."""
     if request.status < 500 or request.error_type is not None:
         return
     error = sys.exc_info()[1]
@@ -175,12 +175,12 @@ def note_error(request: Request) -> None:
 
 
 def ended_early(error: BaseException) -> bool:
-    """Whether ``error`` says no more than that the client has gone, or that the server gives the request up."""
+    """Whether ``error`` means only that the client has disconnected, or that the server has given the request up."""
     return isinstance(error, (CancelledError, GeneratorExit)) or type(error).__name__ in _CLIENT_GONE
 
 
 def guarded(where: str, call: Callable[..., Any], *args: Any) -> Any:
-    """``call(*args)``; an exception of ours is told once and never reaches the app. None then."""
+    """The result of ``call(*args)``. An exception never reaches the app: it warns the operator and gives None."""
     try:
         return call(*args)
     except Exception as error:
@@ -189,5 +189,5 @@ def guarded(where: str, call: Callable[..., Any], *args: Any) -> Any:
 
 
 def failed(where: str, error: Exception) -> None:
-    """Tell once of a failure of ours, by its type alone: its text may hold what must not be shown."""
+    """Warn the operator once of a failure of our own, by its type only: its text may hold what must not be shown."""
     tell(f"{where} failed ({error_name(error)}); the app goes on", once=f"{where} {error_name(error)}")

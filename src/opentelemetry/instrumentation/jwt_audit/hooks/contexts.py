@@ -1,12 +1,12 @@
-"""What we put into a context, and how it goes again.
+"""Puts the request into the current context while the app runs, and takes it out again.
 
-Invariants: what is ours stands in a context only while the app runs: while it is called, and again for each piece of
-its body. It goes by our own key: a context that was found is never put back over what others have put there, or taken
-out, meanwhile. So a response that is closed late, elsewhere or never leaves nothing behind.
+Invariants: the request is in a context only while the app runs: while it is called, and for each piece of its body.
+It is taken out by our own key. An earlier context is never restored as a whole, since others may have changed the
+current one meanwhile. So a response that is closed late, in another thread or never leaves nothing behind.
 
-A span of others is dropped as a parent in one case alone: it is known to be an earlier request's. Servers begin the
-next request of a connection while they send the earlier response (pipelining), or read from the connection since the
-app has asked for more: what they begin then runs in a copy of the earlier request's context.
+Another library's span is dropped as a parent in one case only: it is known to belong to an earlier request. A server
+may begin the next request of a connection while it sends the earlier response (pipelining), or while it reads because
+the app has asked for more. What it begins then runs in a copy of the earlier request's context.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from opentelemetry import trace
 from ..request_context import REQUEST_KEY
 
 Before = tuple["Request | None", Context, Context, Any]
-"""The request and the context that were found, the context that took its place, and what `go_outward` had left."""
+"""The request and the context that were current before, the context that replaced it, and the value of `_outward`."""
 
 _outward: ContextVar[tuple[Context, Any] | None] = ContextVar("jwt_audit_outward", default=None)
-"""While the app calls its server: the context in which it does so, and the span that its request began in."""
+"""While the app calls its server: the context of that call, and the span that was current when the request began."""
 
 
-def go_in(request: Request, last: Before | None = None) -> Before:
-    """The app of ``request`` runs from here to `go_out`. ``last`` is what this gave the last time, if it was called."""
+def attach_request(request: Request, last: Before | None = None) -> Before:
+    """Make ``request`` current until `detach_request`: its app runs now. ``last`` is the result of the call before."""
     earlier, context, left = current_request(), otel_context.get_current(), _outward.get()
     if last is not None and last[1] is context and left is None:
         ours = last[2]
@@ -46,8 +46,8 @@ def go_in(request: Request, last: Before | None = None) -> Before:
     return earlier, context, ours, left
 
 
-def go_out(request: Request, before: Before) -> None:
-    """The app has returned: what is ours goes, unless somebody has taken it out already."""
+def detach_request(request: Request, before: Before) -> None:
+    """The app has returned: take the request out, unless another library has done so."""
     earlier, context, ours, left = before
     if earlier is not None and earlier.phase is Phase.DONE:
         earlier = None  # a thread may serve for hours after it
@@ -74,23 +74,24 @@ def _without(present: Context, before: Before, earlier: Request | None) -> Conte
 
 
 def _spans_own(context: Context, left: tuple[Context, Any]) -> bool:
-    """Whether the span of ``context`` is known to be the earlier request's: the one in which it has called its server,
-    and not the one that it began in."""
+    """Whether the span of ``context`` is known to belong to the earlier request: it was current when that called its
+    server, and not yet when that began."""
     span = trace.get_current_span(context)
     return span is not left[1] and span is trace.get_current_span(left[0])
 
 
-def go_outward(around: Any) -> Any:
-    """The app calls its server, which may begin something else. ``around`` is the span the request began in.
+def enter_server(around: Any) -> Any:
+    """The app calls its server, which may begin another request. ``around`` is the span that was current when the
+    request began.
 
-    Gives what `come_back` wants.
+    Returns what `leave_server` takes.
     """
     left = _outward.get()
     _outward.set((otel_context.get_current(), around))
     return left
 
 
-come_back: Callable[[Any], object] = _outward.set
+leave_server: Callable[[Any], object] = _outward.set
 """The server has returned to the app."""
 
 

@@ -1,7 +1,7 @@
-"""What a framework knows of a request and no boundary sees: its route, the exception behind an answer.
+"""Notes what only the framework knows of a request: its route, and the exception behind a response.
 
-A reader of routes is given the arguments of the framework's own call (and its result, where it has to
-be `after` it), and returns the template, never the path that matched it; None where there is none.
+A function that reads a route takes the arguments of the framework's own call (first its result, if it is used with
+`after`). It returns the route's template, never the path that matched it, or None.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def after(read: Callable[..., str | None]) -> Wrap:
 
 
 def failure(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Note the exception that a framework is about to answer for: whichever argument that is in its version."""
+    """Note the exception that a framework is about to handle; which argument that is depends on the version."""
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -60,9 +60,9 @@ def failure(original: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _failure(*given: Any) -> None:
+def _failure(*arguments: Any) -> None:
     request = current_request()
-    error = next((one for one in given if isinstance(one, Exception)), None)
+    error = next((argument for argument in arguments if isinstance(argument, Exception)), None)
     if error is not None and request is not None and request.phase is Phase.OPEN:
         request.handled = error_name(error)
 
@@ -83,7 +83,7 @@ def flask(*_: Any) -> str | None:
 
 @functools.cache
 def _flask_request() -> Callable[[], Any]:
-    """What gives the request itself: each look through Flask's proxy of it costs as much as all that is done here."""
+    """The function that returns the request itself: each access by Flask's proxy costs as much as all else here."""
     from flask import request
 
     return request._get_current_object  # type: ignore[attr-defined, no-any-return]
@@ -101,18 +101,18 @@ def _of_werkzeug(rule: Any, prefix: str | None) -> str | None:
 
 
 def django(match: Any, _: Any, request: Any) -> str | None:
-    """The patterns that matched, as ``path()`` and ``re_path()`` have them, below the script's prefix."""
+    """The patterns that matched, as they were given to ``path()`` and ``re_path()``, below the script's prefix."""
     prefix = request.path[: len(request.path) - len(request.path_info)]
     return None if match.route is None else f"{prefix}/{match.route}"
 
 
 def starlette(route: Any, scope: Any, *_: Any) -> str | None:
-    """The route's path, below the templates of all that it is mounted in."""
+    """The route's template, below those of all apps in which it is mounted."""
     return _below(scope) + str(route.path_format)
 
 
 def mount(mounted: Any, scope: Any, *_: Any) -> str | None:
-    """Where an app is mounted; a route further in says more."""
+    """The template under which an app is mounted; a route inside of it replaces this."""
     scope[_MOUNTED] = _below(scope) + str(mounted.path_format).removesuffix("/{path}")
     return f"{scope[_MOUNTED]}/{{path}}"
 
@@ -132,12 +132,12 @@ def fastapi(route: Any, scope: Any, *_: Any) -> str | None:
     return starlette(route, scope)
 
 
-def falcon(found: Any, *_: Any) -> str | None:
-    """The template of the resource that was found."""
-    template = found[3]
+def falcon(responder: Any, *_: Any) -> str | None:
+    """The template of the matched resource, the fourth of what ``_get_responder`` returns."""
+    template = responder[3]
     return None if template is None else str(template)
 
 
-def bottle(found: Any, _: Any, environ: Any) -> str | None:
-    """The rule of the route that was found."""
-    return str(environ.get("SCRIPT_NAME") or "") + str(found[0].rule)
+def bottle(matched: Any, _: Any, environ: Any) -> str | None:
+    """The rule of the matched route."""
+    return str(environ.get("SCRIPT_NAME") or "") + str(matched[0].rule)

@@ -1,8 +1,7 @@
 """Puts hooks into other people's modules, without importing any and without ever failing their import.
 
-A hook goes on the class or module that defines the place itself, when that module is imported: names
-bound elsewhere lead there too, and contrib's way of replacing a class by a subclass of its own, in the
-module, hides nothing.
+A hook goes on the class or module that defines the target, when that module is imported. So names that were bound
+before reach it too, and it is not hidden where OpenTelemetry's instrumentation replaces the class by a subclass.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from jwt_audit.diagnostics import tell
 from .boundary import guarded
 
 Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
-"""Gives what takes the place of a function; it calls the function, whatever it is asked and whatever fails of ours."""
+"""Returns a replacement of a function. It always calls the function, also where our own code fails."""
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """A function or method: ``path`` is its dotted path in ``module``, ``lost`` what is missing without it."""
 
     module: str
@@ -34,14 +33,14 @@ _done: set[tuple[str, str]] = set()
 _hooked: set[str] = set()
 
 
-def put(places: Iterable[Place]) -> None:
-    """Patch each place, now or when its module is imported; once a process, whatever is asked.
+def patch_all(targets: Iterable[Target]) -> None:
+    """Patch each target, now or when its module is imported; at most once in a process.
 
-    Off and on again is the switch of the boundaries, so nothing has to be taken out.
+    No patch is ever removed: `boundary.install` switches all of them off and on.
     """
-    for place in places:
+    for target in targets:
         wrapt.register_post_import_hook(
-            functools.partial(guarded, f"hooking {place.module}", _patch, place), place.module
+            functools.partial(guarded, f"hooking {target.module}", _patch, target), target.module
         )
 
 
@@ -50,21 +49,24 @@ def hooked() -> list[str]:
     return sorted(_hooked - {"opentelemetry"})
 
 
-def _patch(place: Place, module: Any) -> None:
-    if (place.module, place.path) in _done:
+def _patch(target: Target, module: Any) -> None:
+    if (target.module, target.path) in _done:
         return
-    _done.add((place.module, place.path))
-    *path, name = place.path.split(".")
+    _done.add((target.module, target.path))
+    *path, name = target.path.split(".")
     owner = module
     for part in path:
         owner = getattr(owner, part, None)
     original = getattr(owner, name, None)
     if not callable(original):
-        tell(f"{place.module} has no {place.path} in this version: {place.lost}", once=f"{place.module} {place.path}")
+        tell(
+            f"{target.module} has no {target.path} in this version: {target.lost}",
+            once=f"{target.module} {target.path}",
+        )
         return
     holders = [holder for holder in getattr(owner, "__mro__", (owner,)) if name in vars(holder)]
-    own = [holder for holder in holders if place.module in (getattr(holder, "__module__", None), holder.__name__)]
-    # Where it is inherited, its parent's other children count too.
+    own = [holder for holder in holders if target.module in (getattr(holder, "__module__", None), holder.__name__)]
+    # Where it is inherited, the parent is patched, so that its other subclasses are hooked too.
     holder = (own or holders)[0]
-    setattr(holder, name, place.wrap(vars(holder)[name]))
-    _hooked.add(place.module.partition(".")[0])
+    setattr(holder, name, target.wrap(vars(holder)[name]))
+    _hooked.add(target.module.partition(".")[0])

@@ -17,7 +17,6 @@ from jwt_audit.request import Phase, Request
 
 from ..pipeline import Pipeline
 from ..request_context import set_trace_ids
-from .again import again
 from .boundary import (
     BODILESS,
     REFUSAL,
@@ -33,7 +32,8 @@ from .boundary import (
     note_error,
     resumed,
 )
-from .contexts import Before, go_in, go_out
+from .contexts import Before, attach_request, detach_request
+from .headers import repeatable
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -41,7 +41,7 @@ App = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 def run_wsgi(app: App, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-    """Call ``app``, audited; just call it inside of a request that is audited already."""
+    """Call ``app``, and audit it unless this is part of a request that is audited already."""
     pipeline, lost = active(environ)
     if lost is not None:
         with resumed(lost):
@@ -74,15 +74,15 @@ def _read(environ: Environ) -> Request:
 
 
 def _peer(environ: Environ) -> str | None:
-    """The other end of a connection of which gunicorn took the client from its first line (``--proxy-protocol``).
+    """The peer of the socket, where gunicorn took the client's address from the proxy protocol (``--proxy-protocol``).
 
-    Asked of the socket. None for a Unix socket, which has no address, and for one that is closed.
+    None for a Unix socket, which has no address, and for a closed socket.
     """
     try:
-        found = environ["gunicorn.socket"].getpeername()
+        address = environ["gunicorn.socket"].getpeername()
     except (KeyError, AttributeError, OSError):
         return None
-    return attr.text(str(found[0]), 256) if isinstance(found, tuple) and found else None
+    return attr.text(str(address[0]), 256) if isinstance(address, tuple) and address else None
 
 
 def _address(environ: Environ) -> str | None:
@@ -151,26 +151,26 @@ class _Boundary:
             leave(self.request, self._environ, before)
         return (_SizedBody if hasattr(result, "__len__") else _Body)(self, result)
 
-    def go_in(self) -> Before:
-        """Code of the app runs from here to `go_out`, wherever its server calls it from."""
-        self._last = go_in(self.request, self._last)
+    def attach(self) -> Before:
+        """Make the request current until `detach_request`: code of the app runs, in whatever thread."""
+        self._last = attach_request(self.request, self._last)
         return self._last
 
     def call(self, close: Callable[[], Any]) -> None:
-        """Call what the app has for the end of its body."""
-        before = self.go_in()
+        """Call the app's ``close`` with the request current."""
+        before = self.attach()
         try:
             close()
         finally:
-            go_out(self.request, before)
+            detach_request(self.request, before)
 
     def _begin(self, status: str, headers: Any, *args: Any, **kwargs: Any) -> Any:
-        pairs, headers = again(headers)
+        pairs, headers = repeatable(headers)
         guarded("reading a response", self._note, status, pairs)
         return functools.partial(self._write, self._start_response(status, headers, *args, **kwargs))
 
     def _write(self, write: Callable[[bytes], Any], data: bytes) -> Any:
-        """What ``start_response`` gives to apps of the old kind (PEP 3333): it sends at once."""
+        """The ``write`` that ``start_response`` returns for older apps (PEP 3333): it sends at once."""
         if self.whole_with(data):
             self.finish()
         return write(data)
@@ -271,12 +271,12 @@ class _Boundary:
             end(self.request)
 
     def __del__(self) -> None:
-        # Of a body that nobody closes. No record: what takes objects away may do so while one is being written.
+        # For a body that is never closed. Writes no record: the garbage collector may run while one is being written.
         self.end()
 
 
 class _Body:
-    """The app's body, an iterator and no generator: one that is closed before its first item runs no finally."""
+    """The app's body. Not a generator: one that is closed before its first item would run no ``finally``."""
 
     def __init__(self, boundary: _Boundary, inner: Iterable[bytes]) -> None:
         self._boundary = boundary
@@ -292,7 +292,7 @@ class _Body:
 
     def __next__(self) -> bytes:
         boundary = self._boundary
-        before = None if self._plain else boundary.go_in()
+        before = None if self._plain else boundary.attach()
         try:
             try:
                 if self._items is None:
@@ -313,7 +313,7 @@ class _Body:
             return chunk
         finally:
             if before is not None:
-                go_out(boundary.request, before)
+                detach_request(boundary.request, before)
 
     def close(self) -> None:
         """Close the app's body; without its end seen, the response was given up."""
@@ -332,7 +332,7 @@ class _Body:
 
 
 class _SizedBody(_Body):
-    """One whose length can be asked for: a server takes 1 for "this is all" (and sets Content-Length)."""
+    """A body with a length: if that is 1, a server sets Content-Length."""
 
     def __len__(self) -> int:
         return len(self._inner)  # type: ignore[arg-type]  # made only of what has a length

@@ -1,4 +1,4 @@
-"""Brings the server span up to date when the identity becomes known, or another one, after it has begun."""
+"""Updates the server span when the identity becomes known, or changes, after the span has begun."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from jwt_audit.request import Request
 
 
 def restamp(request: Request, before: Identity) -> None:
-    """Put the present identity on the request's server span, as long as that records."""
+    """Put the current identity on the request's server span, if it is still recording."""
     span = request.span
     if span is None or not span.is_recording():
         return
-    now = request.identity.telemetry
-    for name in before.telemetry.keys() - now.keys():
-        _take_off(span, name)
-    span.set_attributes(dict(now))
+    current = request.identity.telemetry
+    for name in before.telemetry.keys() - current.keys():
+        _remove(span, name)
+    span.set_attributes(dict(current))
 
 
-def _take_off(span: Any, name: str) -> None:
-    """Remove an attribute that no longer holds: a reason of refusal, or whom a refused token named.
+def _remove(span: Any, name: str) -> None:
+    """Remove an attribute that is outdated: the reason of a refusal, or the subject of a refused token.
 
-    There is no public way (OpenTelemetry SDK 1.39 to 1.45), so it is guarded.
+    No public API can (OpenTelemetry SDK 1.39 to 1.45). So this uses private attributes, and failures are caught.
     """
     try:
         with span._lock:

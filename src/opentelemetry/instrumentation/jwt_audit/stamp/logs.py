@@ -11,13 +11,13 @@ from typing import Any
 from opentelemetry.sdk._logs import LogRecordProcessor
 
 from ..request_context import request_of
-from .providers import put_into
+from .providers import add_to_provider
 
 
 def install_records() -> None:
-    """Stamp what ``logging.Logger.makeRecord`` returns; an attribute that a record has already is left alone.
+    """Stamp what ``logging.Logger.makeRecord`` returns, except attributes that the record has already.
 
-    Not by a record factory: what that sets cannot be given as ``extra`` any more, logging raises KeyError.
+    Not by a record factory: what that sets could not be given as ``extra`` any more (logging raises KeyError).
     """
     original = logging.Logger.makeRecord
     if getattr(original, "_jwt_audit", False):
@@ -57,14 +57,15 @@ class IdentityLogProcessor(LogRecordProcessor):
 
 
 def install_processor(find: Callable[[], Any]) -> None:
-    """Put ours in front of the others of the logger provider that ``find`` gives: now, or at the first request.
+    """Put our processor before the others of the logger provider that ``find`` returns: now, or at the first request.
 
-    Behind the batch processor it would race with the export. That order has no public way (OpenTelemetry
-    SDK 1.39 to 1.45), so it is guarded. Where no provider is set up by then, its API makes no records.
+    After the batch processor it would race with the export. No public API sets the order (OpenTelemetry SDK 1.39 to
+    1.45), so this uses private attributes and checks that they are there. Where no provider is set up by the first
+    request, there are no such records.
     """
     why = "the processors of its provider cannot be reached"
     without = f"records of the OpenTelemetry Logger API carry no identity: {why}"
-    put_into(find, _put_first, without=without, once="logs", absent=_is_none)
+    add_to_provider(find, _put_first, without=without, once="logs", absent=_is_none)
 
 
 def _put_first(provider: Any) -> bool:
@@ -77,5 +78,5 @@ def _put_first(provider: Any) -> bool:
 
 
 def _is_none(provider: Any) -> bool:
-    """Whether this is what the API itself gives as long as nobody has set a provider up."""
+    """Whether this is the placeholder that the API returns while no provider is set up."""
     return type(provider).__module__.startswith("opentelemetry._logs")

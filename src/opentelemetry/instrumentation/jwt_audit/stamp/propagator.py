@@ -20,12 +20,12 @@ from ..request_context import REQUEST_KEY
 
 
 class RequestPropagator(TextMapPropagator):
-    """Extracts nothing from the carrier and injects nothing into it."""
+    """Adds the current request to an extracted context; extracts and injects nothing itself."""
 
     def extract(self, carrier: Any, context: Context | None = None, getter: Any = None) -> Context:  # noqa: ARG002
         context = Context() if context is None else context
         request = current_request()
-        # Of a request that is over this context may be a copy (pipelining): what is extracted is another's.
+        # This may be a copy of the context of a request that is over (pipelining): what is extracted is for the next.
         over = request is None or request.phase is not Phase.OPEN
         return context if over else otel_context.set_value(REQUEST_KEY, request, context)
 
@@ -38,11 +38,11 @@ class RequestPropagator(TextMapPropagator):
 
 
 class _WithRequest(CompositePropagator):
-    """What was there, and ours."""
+    """The propagator that was set before, and ours."""
 
 
 def install() -> None:
-    """Append ours to the global propagator, unless it is there."""
+    """Append our propagator to the global one, unless it is there already."""
     present = get_global_textmap()
     if not isinstance(present, _WithRequest):
         set_global_textmap(_WithRequest([present, RequestPropagator()]))

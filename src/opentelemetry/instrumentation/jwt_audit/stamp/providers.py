@@ -1,4 +1,4 @@
-"""Puts processors into providers of OpenTelemetry: now, or at the first request: an app may set one up after us."""
+"""Adds processors to providers of OpenTelemetry: now, or at the first request, since an app may set one up later."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from jwt_audit.diagnostics import tell
 from ..request_context import at_first_request
 
 
-def put_into(
+def add_to_provider(
     find: Callable[[], Any],
-    put: Callable[[Any], bool],
+    add: Callable[[Any], bool],
     *,
     without: str,
     once: str,
     absent: Callable[[Any], bool] = lambda _: False,
 ) -> None:
-    """``put`` into the provider that ``find`` gives; where it takes none then either, ``without`` is told.
+    """Call ``add`` with the provider that ``find`` gives; if it returns False, once more at the first request.
 
-    ``absent`` says of a provider that it stands for none: nothing is told of what nobody has set up.
+    If that returns False too, the operator is warned by the message ``without``, unless ``absent`` says that the
+    provider is only the placeholder of an API that nobody has set up.
     """
 
-    def again() -> None:
+    def retry() -> None:
         provider = find()
-        if not absent(provider) and not put(provider):
+        if not absent(provider) and not add(provider):
             tell(without, once=once)
 
-    if not put(find()):
-        at_first_request(again)
+    if not add(find()):
+        at_first_request(retry)

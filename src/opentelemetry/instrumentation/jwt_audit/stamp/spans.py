@@ -14,10 +14,10 @@ from jwt_audit.diagnostics import tell
 from jwt_audit.request import Phase
 
 from ..request_context import adopt_server_span, request_of
-from .providers import put_into
+from .providers import add_to_provider
 
 _URLS = frozenset(("url.query", "url.full", "url.path", "http.target", "http.url"))
-"""Where contrib writes a request's URL, of those that come in and of those that go out."""
+"""The attributes with a request's URL, incoming or outgoing."""
 _HEADERS = "http.request.header."
 
 
@@ -30,7 +30,7 @@ class IdentitySpanProcessor(SpanProcessor):
             return
         if span.kind is SpanKind.SERVER:
             if request.phase is not Phase.OPEN:
-                return  # of the next request, which has not begun for us yet: nobody else's identity on it
+                return  # it is the next request's, which has not begun for us: it must not get this identity
             if request.span is None:
                 adopt_server_span(request, span)
         span.set_attributes(request.identity.telemetry)
@@ -38,29 +38,30 @@ class IdentitySpanProcessor(SpanProcessor):
     def _on_ending(self, span: Span) -> None:
         _hide_tokens(span)
 
-    if not hasattr(SpanProcessor, "_on_ending"):  # SDK 1.39 says nothing before the end
+    if not hasattr(SpanProcessor, "_on_ending"):  # SDK 1.39 has no such call
 
         def on_end(self, span: ReadableSpan) -> None:
-            """The span can still be changed, as long as no exporter has it."""
+            """The span can still be changed until an exporter has it."""
             _hide_tokens(span)
 
 
 def _hide_tokens(span: Any) -> None:
-    """Put ``…`` in the place of tokens in what contrib writes of a request: its URL, its headers where it is told to,
-    and its path, as the name of a span without a route.
+    """Replace tokens by ``…`` in what OpenTelemetry's instrumentations write of a request: its URL, the headers that
+    they are configured to capture, and its path, which names a span without a route.
 
-    Contrib may do so until the span ends, and then nothing can be changed any more: not in a public way
-    (OpenTelemetry SDK 1.39 to 1.45), so it is guarded.
+    They may write until the span ends, and then no public API can change it (OpenTelemetry SDK 1.39 to 1.45). So
+    this uses private attributes, and failures are caught.
     """
     try:
         if (name := without_tokens(span.name)) != span.name:
             span._name = name
-        found = (span.attributes or {}).copy()  # a dict: to walk through the SDK's own view takes ten times as long
-        names = found.keys() & _URLS
-        if _HEADERS in "".join(found):
-            names.update(key for key in found if key.startswith(_HEADERS))
+        # a dict: to iterate over the SDK's own view takes ten times as long
+        attributes = (span.attributes or {}).copy()
+        names = attributes.keys() & _URLS
+        if _HEADERS in "".join(attributes):
+            names.update(key for key in attributes if key.startswith(_HEADERS))
         for key in names:
-            value = found[key]
+            value = attributes[key]
             shown = tuple(map(without_tokens, value)) if isinstance(value, tuple) else without_tokens(str(value))
             if shown != value:
                 with span._attributes._lock:
@@ -70,7 +71,7 @@ def _hide_tokens(span: Any) -> None:
 
 
 def _is_message(span: Span) -> bool:
-    """Whether this is one of contrib's spans for a single ASGI message: they say nothing of the app."""
+    """Whether OpenTelemetry's ASGI instrumentation made this span for a single message: it is not work of the app."""
     return span.kind is SpanKind.INTERNAL and span.name.endswith((" http send", " http receive"))
 
 
@@ -79,7 +80,8 @@ def install(find: Callable[[], Any]) -> None:
 
     One that takes no processors has no spans to stamp.
     """
-    put_into(find, _add, without="the tracer provider takes no span processors: spans carry no identity", once="spans")
+    without = "the tracer provider takes no span processors: spans carry no identity"
+    add_to_provider(find, _add, without=without, once="spans")
 
 
 def _add(provider: Any) -> bool:

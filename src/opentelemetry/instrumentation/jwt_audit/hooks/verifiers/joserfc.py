@@ -50,9 +50,9 @@ def _claims(token: Any) -> object:
     return token.claims
 
 
-def validators(module: str, *places: str) -> tuple[Validator, ...]:
+def validators(module: str, *paths: str) -> tuple[Validator, ...]:
     """Validators whose object is the claims themselves."""
-    return tuple(Validator(module, place, Parameter(0, "self"), refusal) for place in places)
+    return tuple(Validator(module, path, Parameter(0, "self"), refusal) for path in paths)
 
 
 HOOKS: tuple[Decoder | Validator, ...] = (

@@ -6,6 +6,6 @@ from . import authlib, joserfc, pyjwt, python_jose, watch
 
 
 def install() -> None:
-    """Watch them all; one that an app never imports costs nothing."""
+    """Hook into all of them; a library that the app never imports costs nothing."""
     watch.install((*pyjwt.HOOKS, *joserfc.HOOKS, *authlib.HOOKS, *python_jose.HOOKS))
     pyjwt.install()

@@ -1,4 +1,4 @@
-"""python-jose: one kind of exception for nearly everything, so its words tell the reasons apart."""
+"""python-jose raises one class of exception for nearly everything, so the reason is read from the message."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _by_class = by_name(
     }
 )
 
-_BY_WORDS = {
+_BY_MESSAGE = {
     "Signature verification failed": Reason.SIGNATURE_MISMATCH,
     "The specified alg value is not allowed": Reason.ALGORITHM_NOT_ALLOWED,
     "Invalid or unsupported algorithm": Reason.ALGORITHM_NOT_ALLOWED,
@@ -32,8 +32,8 @@ def _refusal(error: BaseException) -> Reason | None:
     reason = _by_class(error)
     if reason in (None, Reason.EXPIRED):
         return reason
-    words = str(error)
-    return next((found for beginning, found in _BY_WORDS.items() if words.startswith(beginning)), reason)
+    message = str(error)
+    return next((refusal for beginning, refusal in _BY_MESSAGE.items() if message.startswith(beginning)), reason)
 
 
 def _signed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

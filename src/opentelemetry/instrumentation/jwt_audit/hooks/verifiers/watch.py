@@ -1,7 +1,6 @@
-"""What the hooks into the token libraries share: tables say where to look, this looks.
+"""What the hooks into token libraries share: each library's table names the functions, this module wraps them.
 
-A hook calls the library as the app did and passes on what it returns or raises, unchanged. It is on
-the class or module itself, by a post-import hook, so that names bound before us lead here too.
+A hook calls the library as the app did, and passes on what it returns or raises, unchanged.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from jwt_audit.tokens.observed import Verification
 
 from ...request_context import request_of
 from ..boundary import guarded, installed
-from ..patch import Place, put
+from ..patch import Target, patch_all
 
 Refusal = Callable[[BaseException], Reason | None]
-"""Why an exception refuses a token; None for one that is no verdict (a wrong argument, a network error)."""
+"""The reason for which an exception refuses a token; None if it is no verdict (a wrong argument, a network error)."""
 
 
 class Parameter(NamedTuple):
@@ -41,7 +40,7 @@ def _no_claims(result: Any) -> object:  # noqa: ARG001
 
 
 class Decoder(NamedTuple):
-    """A function of a library that verifies a token: ``place`` is its dotted path in ``module``.
+    """A function of a library that verifies a token: ``path`` is its dotted path in ``module``.
 
     ``signed`` says of a call whether the signature is checked; ``claims`` takes from a result what a
     later validation will be given. One that ``selects`` only finds the key: its success proves nothing.
@@ -49,7 +48,7 @@ class Decoder(NamedTuple):
     """
 
     module: str
-    place: str
+    path: str
     token: Parameter
     key: Parameter
     refusal: Refusal
@@ -63,13 +62,13 @@ class Validator(NamedTuple):
     """A method that judges claims which a decoder has returned: ``claims`` says where a call has them."""
 
     module: str
-    place: str
+    path: str
     claims: Parameter
     refusal: Refusal
 
 
 def by_name(reasons: Mapping[str, Reason]) -> Refusal:
-    """The refusal by the exception's class, the nearest base that is named first. Nothing is imported for it."""
+    """A `Refusal` by the name of the exception's class, or of its nearest base in ``reasons``. It imports nothing."""
 
     def refusal(error: BaseException) -> Reason | None:
         return next((reasons[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in reasons), None)
@@ -78,9 +77,9 @@ def by_name(reasons: Mapping[str, Reason]) -> Refusal:
 
 
 def install(hooks: Iterable[Decoder | Validator]) -> None:
-    """Patch now, or when the library is imported; once a process."""
+    """Wrap the functions of ``hooks`` now, or when the library is imported; at most once in a process."""
     lost = "tokens that it verifies are not seen"
-    put(Place(hook.module, hook.place, functools.partial(_watching, hook), lost) for hook in hooks)
+    patch_all(Target(hook.module, hook.path, functools.partial(_watching, hook), lost) for hook in hooks)
 
 
 def _watching(hook: Decoder | Validator, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -127,12 +126,12 @@ def _saw(hook: Decoder, args: Any, kwargs: Any, used: list[object], reason: Reas
 
 def _remembering(find: Callable[..., Any], used: list[object]) -> Callable[..., Any]:
     @functools.wraps(find, updated=())
-    def found(*args: Any, **kwargs: Any) -> Any:
+    def find_key(*args: Any, **kwargs: Any) -> Any:
         key = find(*args, **kwargs)
         used.append(key)
         return key
 
-    return found
+    return find_key
 
 
 def _replaced(

@@ -26,7 +26,7 @@ from werkzeug.serving import make_server
 
 from jwt_audit.request import Request, current_request, in_flight
 from jwt_audit.settings.environment import load
-from opentelemetry.instrumentation.jwt_audit.hooks import boundary, places
+from opentelemetry.instrumentation.jwt_audit.hooks import boundary, targets
 from opentelemetry.instrumentation.jwt_audit.pipeline import Pipeline
 
 
@@ -35,7 +35,7 @@ def _pipeline(tmp_path: Path) -> Iterator[None]:
     config, problems = load({}, spool=tmp_path / "spool", excluded_paths=["/*"])
     assert problems == []
     pipeline = Pipeline(config, suppress=nullcontext)
-    places.install()
+    targets.install()
     boundary.install(pipeline)
     yield
     boundary.install(None)
@@ -132,7 +132,7 @@ def ask_asgi(app: Any, path: str = "/", kind: str = "http", **more: Any) -> Requ
 @pytest.mark.parametrize("app", [wsgi, Wsgi()])
 def test_a_wsgi_app_is_called_through_the_boundary(app: Any) -> None:
     """And looks to its server as it did: class, attributes, truth, and no coroutine function."""
-    wrapped = places.audited(app)
+    wrapped = targets.audited(app)
     assert ask_wsgi(wrapped).peer == "192.0.2.7"
     assert isinstance(wrapped, type(app))
     assert bool(wrapped) is bool(app)
@@ -144,7 +144,7 @@ def test_a_wsgi_app_is_called_through_the_boundary(app: Any) -> None:
 @pytest.mark.parametrize("app", [asgi, Asgi(), functools.partial(asgi), Starlette(routes=[Mount("/", asgi)])])
 def test_an_asgi_app_is_called_through_the_boundary(app: Any) -> None:
     """And a server that asks whether it is a coroutine function, or its call is, hears what it would have heard."""
-    wrapped = places.audited(app)
+    wrapped = targets.audited(app)
     assert ask_asgi(wrapped).peer == "192.0.2.7"
     assert isinstance(wrapped, type(app))
     assert inspect.iscoroutinefunction(wrapped) == inspect.iscoroutinefunction(app)
@@ -155,20 +155,20 @@ def test_an_asgi_app_is_called_through_the_boundary(app: Any) -> None:
 
 def test_an_asgi_app_that_is_no_coroutine_function_is_one_all_the_same() -> None:
     """It returns an awaitable; only its call tells what it is."""
-    assert ask_asgi(places.audited(lambda scope, receive, send: asgi(scope, receive, send))).kind == "http"
+    assert ask_asgi(targets.audited(lambda scope, receive, send: asgi(scope, receive, send))).kind == "http"
 
 
 def test_other_calls_are_passed_on() -> None:
     """A factory, ASGI 2, Tornado's app: not ours to judge."""
-    assert places.audited(lambda *args, **more: (args, more))(1, a=2) == ((1,), {"a": 2})
+    assert targets.audited(lambda *args, **more: (args, more))(1, a=2) == ((1,), {"a": 2})
 
 
 @pytest.mark.parametrize("app", [None, "module:app", 7])
 def test_what_is_no_app_is_left_alone(app: object) -> None:
     """Nor is an app wrapped twice."""
-    assert places.audited(app) is app
-    once = places.audited(wsgi)
-    assert places.audited(once) is once
+    assert targets.audited(app) is app
+    once = targets.audited(wsgi)
+    assert targets.audited(once) is once
 
 
 # Servers
@@ -342,7 +342,7 @@ def test_a_route_is_nobody_elses() -> None:
     thread = threading.Thread(target=lambda: bottled.router.match({"REQUEST_METHOD": "GET", "PATH_INFO": "/orders/1"}))
     thread.start()
     thread.join()
-    assert ask_wsgi(places.audited(wsgi)).route is None
+    assert ask_wsgi(targets.audited(wsgi)).route is None
 
 
 # Failures

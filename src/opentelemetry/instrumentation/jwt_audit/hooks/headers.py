@@ -1,7 +1,7 @@
-"""Reads headers that may be read only once, and gives whoever reads them next the same again.
+"""Reads headers that may be readable only once, so that whoever reads them next gets the same.
 
 WSGI wants a list of tuples; ASGI allows any iterable, of pairs that may be any iterables. What we read of them is
-left as it was found: our reading takes nothing from the app or the server whose reading comes after it.
+left unchanged: our reading takes nothing from the app or the server that reads later.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ else:
 _PLAIN = frozenset((list, tuple))
 
 
-def again(headers: Any) -> tuple[Sequence[Any], Any]:
-    """The pairs of ``headers``, to be read any number of times, and what takes the place of ``headers``.
+def repeatable(headers: Any) -> tuple[Sequence[Any], Any]:
+    """The pairs of ``headers``, to be read any number of times, and what to pass on in place of ``headers``.
 
-    That is ``headers`` itself wherever nothing was used up. What is not iterable has no pairs. Never raises.
+    That is ``headers`` itself unless reading has used it up. What is not iterable has no pairs. Never raises.
     """
     if type(headers) in _PLAIN and _PLAIN.issuperset(map(type, headers)):
         return headers, headers
@@ -31,11 +31,11 @@ def again(headers: Any) -> tuple[Sequence[Any], Any]:
     once = not isinstance(headers, (tuple, list))
     raised: Exception | None = None
     try:
-        found = iter(headers)
+        iterator = iter(headers)
     except Exception:
-        return (), headers  # whoever has to read them will see by himself
+        return (), headers  # whoever has to read them gets the same error
     try:
-        for pair in found:
+        for pair in iterator:
             if isinstance(pair, (tuple, list)):
                 pairs.append(pair)
                 unread.append(pair)
@@ -47,9 +47,9 @@ def again(headers: Any) -> tuple[Sequence[Any], Any]:
         once, raised = True, error
     if not once:
         return pairs, headers
-    if found is headers:
+    if iterator is headers:
         return pairs, _replay(unread, raised)
-    return pairs, _Again(headers, unread, raised)
+    return pairs, _Replayed(headers, unread, raised)
 
 
 def _replay(unread: list[Any], raised: Exception | None) -> Iterator[Any]:
@@ -58,8 +58,8 @@ def _replay(unread: list[Any], raised: Exception | None) -> Iterator[Any]:
         raise raised
 
 
-class _Again(_Proxy):
-    """Headers that are no iterator: the first reading is ours over again, all else is their own."""
+class _Replayed(_Proxy):
+    """Headers that are iterable but not an iterator: the first iteration repeats ours; all else is the object's own."""
 
     def __init__(self, headers: Any, unread: list[Any], raised: Exception | None) -> None:
         super().__init__(headers)

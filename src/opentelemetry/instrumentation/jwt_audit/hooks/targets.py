@@ -1,8 +1,8 @@
-"""Every place where the package goes in: servers, frameworks, and the middleware of OpenTelemetry.
+"""Every function that is wrapped: in servers, in frameworks, and in the middleware of OpenTelemetry.
 
-A request meets several of them, and the first begins it: the server where it is known here (so the
-peer is the one that has connected, before any middleware puts a forwarded address in its place), else
-the framework or the middleware. The others pass it on. So each of them may be missing.
+A request passes several of them, and the first begins it: the server where it is known here (so the peer is
+the one that has connected, before a middleware replaces it by a forwarded address), else the framework or the
+middleware. The others pass it on. So each of them may be missing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 
-from ..waiting import off_loop
+from ..waiting import run_in_thread
 from . import notes
 from .asgi import run_asgi
 from .boundary import failed, guarded, installed
-from .patch import Place, Wrap, put
+from .patch import Target, Wrap, patch_all
 from .wsgi import run_wsgi
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ else:
 
 
 def install() -> None:
-    """Go in everywhere, now or when a module is imported; one that an app never imports costs nothing."""
-    put((*_SERVERS, *_APPS, *_ROUTES, *_FAILURES))
+    """Wrap them all, now or when a module is imported; a module that the app never imports costs nothing."""
+    patch_all((*_SERVERS, *_APPS, *_ROUTES, *_FAILURES))
 
 
 class _Audited(_Proxy):
-    """An app, called through the boundary, and in all else the app itself: servers look at what they are given."""
+    """An app that is called through the boundary. All else is the app's own, since servers inspect it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         app = self.__wrapped__
@@ -45,14 +45,14 @@ class _Audited(_Proxy):
 
 
 class _AuditedCoroutine(_Audited):
-    """An app that is a coroutine function: servers tell ASGI 3 from ASGI 2 and WSGI by asking whether it is one."""
+    """An app that is a coroutine function: by this, servers distinguish ASGI 3 from ASGI 2 and WSGI."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await run_asgi(self.__wrapped__, scope, receive, send)
 
 
 def audited(app: Any) -> Any:
-    """``app`` with the boundary around it; what cannot be called, or is audited already, as it is. Never raises."""
+    """``app`` with the boundary around it; unchanged if it is not callable or audited already. Never raises."""
     try:
         if not callable(app) or isinstance(app, _Audited):
             return app
@@ -120,7 +120,7 @@ def _shut_down(original: Callable[..., Any]) -> Callable[..., Any]:
             # does the same, but not every app has one (Django has none).
             pipeline = installed()
             if pipeline is not None:
-                await off_loop(pipeline.settle)
+                await run_in_thread(pipeline.settle)
 
     return shutdown
 
@@ -128,17 +128,17 @@ def _shut_down(original: Callable[..., Any]) -> Callable[..., Any]:
 _PEER = "forwarded addresses may hide the peer's, and apps without a known framework are not audited"
 _END = "what is not delivered when it ends waits for the next start"
 _SERVERS = (
-    Place("uvicorn.config", "Config.load", _loaded, _PEER),
-    Place("uvicorn.server", "Server.shutdown", _shut_down, _END),
-    Place("gunicorn.app.base", "BaseApplication.wsgi", _result, _PEER),
-    Place("granian.asgi", "_callback_wrapper", _argument(0, "callback"), _PEER),
-    Place("granian.asgi", "LifespanProtocol.__init__", _argument(1, "callable"), _END),
-    Place("granian.wsgi", "_callback_wrapper", _argument(0, "callback"), _PEER),
-    Place("hypercorn.app_wrappers", "ASGIWrapper.__init__", _argument(1, "app"), _PEER),
-    Place("hypercorn.app_wrappers", "WSGIWrapper.__init__", _argument(1, "app"), _PEER),
-    Place("waitress.server", "BaseWSGIServer.__init__", _argument(1, "application"), _PEER),
-    Place("werkzeug.serving", "BaseWSGIServer.__init__", _argument(3, "app"), _PEER),
-    Place("wsgiref.simple_server", "WSGIServer.set_app", _argument(1, "application"), _PEER),
+    Target("uvicorn.config", "Config.load", _loaded, _PEER),
+    Target("uvicorn.server", "Server.shutdown", _shut_down, _END),
+    Target("gunicorn.app.base", "BaseApplication.wsgi", _result, _PEER),
+    Target("granian.asgi", "_callback_wrapper", _argument(0, "callback"), _PEER),
+    Target("granian.asgi", "LifespanProtocol.__init__", _argument(1, "callable"), _END),
+    Target("granian.wsgi", "_callback_wrapper", _argument(0, "callback"), _PEER),
+    Target("hypercorn.app_wrappers", "ASGIWrapper.__init__", _argument(1, "app"), _PEER),
+    Target("hypercorn.app_wrappers", "WSGIWrapper.__init__", _argument(1, "app"), _PEER),
+    Target("waitress.server", "BaseWSGIServer.__init__", _argument(1, "application"), _PEER),
+    Target("werkzeug.serving", "BaseWSGIServer.__init__", _argument(3, "app"), _PEER),
+    Target("wsgiref.simple_server", "WSGIServer.set_app", _argument(1, "application"), _PEER),
 )
 
 
@@ -164,17 +164,17 @@ def _asgi(original: Callable[..., Any]) -> Callable[..., Any]:
 
 _APP = "its apps are audited only on a server that is known"
 _APPS = (
-    Place("flask.app", "Flask.__call__", _wsgi, _APP),
-    Place("django.core.handlers.wsgi", "WSGIHandler.__call__", _wsgi, _APP),
-    Place("django.core.handlers.asgi", "ASGIHandler.__call__", _asgi, _APP),
-    Place("fastapi.applications", "FastAPI.__call__", _asgi, _APP),
-    Place("starlette.applications", "Starlette.__call__", _asgi, _APP),
-    Place("falcon.app", "App.__call__", _wsgi, _APP),
-    Place("falcon.asgi.app", "App.__call__", _asgi, _APP),
-    Place("bottle", "Bottle.__call__", _wsgi, _APP),
-    Place("quart.app", "Quart.__call__", _asgi, _APP),
-    Place("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware.__call__", _asgi, _APP),
-    Place("opentelemetry.instrumentation.wsgi", "OpenTelemetryMiddleware.__call__", _wsgi, _APP),
+    Target("flask.app", "Flask.__call__", _wsgi, _APP),
+    Target("django.core.handlers.wsgi", "WSGIHandler.__call__", _wsgi, _APP),
+    Target("django.core.handlers.asgi", "ASGIHandler.__call__", _asgi, _APP),
+    Target("fastapi.applications", "FastAPI.__call__", _asgi, _APP),
+    Target("starlette.applications", "Starlette.__call__", _asgi, _APP),
+    Target("falcon.app", "App.__call__", _wsgi, _APP),
+    Target("falcon.asgi.app", "App.__call__", _asgi, _APP),
+    Target("bottle", "Bottle.__call__", _wsgi, _APP),
+    Target("quart.app", "Quart.__call__", _asgi, _APP),
+    Target("opentelemetry.instrumentation.asgi", "OpenTelemetryMiddleware.__call__", _asgi, _APP),
+    Target("opentelemetry.instrumentation.wsgi", "OpenTelemetryMiddleware.__call__", _wsgi, _APP),
 )
 
 
@@ -182,15 +182,15 @@ _APPS = (
 
 _ROUTE = "records of its requests have no route"
 _ROUTES = (
-    Place("flask.app", "Flask.full_dispatch_request", notes.before(notes.flask), _ROUTE),
-    Place("quart.app", "Quart.full_dispatch_request", notes.before(notes.quart), _ROUTE),
-    Place("django.core.handlers.base", "BaseHandler.resolve_request", notes.after(notes.django), _ROUTE),
-    Place("starlette.routing", "Route.handle", notes.before(notes.starlette), _ROUTE),
-    Place("starlette.routing", "WebSocketRoute.handle", notes.before(notes.starlette), _ROUTE),
-    Place("starlette.routing", "Mount.handle", notes.before(notes.mount), _ROUTE),
-    Place("fastapi.routing", "APIRoute.handle", notes.before(notes.fastapi), _ROUTE),
-    Place("falcon.app", "App._get_responder", notes.after(notes.falcon), _ROUTE),
-    Place("bottle", "Router.match", notes.after(notes.bottle), _ROUTE),
+    Target("flask.app", "Flask.full_dispatch_request", notes.before(notes.flask), _ROUTE),
+    Target("quart.app", "Quart.full_dispatch_request", notes.before(notes.quart), _ROUTE),
+    Target("django.core.handlers.base", "BaseHandler.resolve_request", notes.after(notes.django), _ROUTE),
+    Target("starlette.routing", "Route.handle", notes.before(notes.starlette), _ROUTE),
+    Target("starlette.routing", "WebSocketRoute.handle", notes.before(notes.starlette), _ROUTE),
+    Target("starlette.routing", "Mount.handle", notes.before(notes.mount), _ROUTE),
+    Target("fastapi.routing", "APIRoute.handle", notes.before(notes.fastapi), _ROUTE),
+    Target("falcon.app", "App._get_responder", notes.after(notes.falcon), _ROUTE),
+    Target("bottle", "Router.match", notes.after(notes.bottle), _ROUTE),
 )
 
 
@@ -198,10 +198,10 @@ _ROUTES = (
 
 _FAILURE = "records of its failed requests may not say by which exception"
 _FAILURES = (
-    Place("flask.app", "Flask.handle_user_exception", notes.failure, _FAILURE),
-    Place("quart.app", "Quart.handle_user_exception", notes.failure, _FAILURE),
-    Place("django.core.handlers.exception", "response_for_exception", notes.failure, _FAILURE),
-    Place("rest_framework.views", "APIView.handle_exception", notes.failure, _FAILURE),
-    Place("falcon.app", "App._handle_exception", notes.failure, _FAILURE),
-    Place("falcon.asgi.app", "App._handle_exception", notes.failure, _FAILURE),
+    Target("flask.app", "Flask.handle_user_exception", notes.failure, _FAILURE),
+    Target("quart.app", "Quart.handle_user_exception", notes.failure, _FAILURE),
+    Target("django.core.handlers.exception", "response_for_exception", notes.failure, _FAILURE),
+    Target("rest_framework.views", "APIView.handle_exception", notes.failure, _FAILURE),
+    Target("falcon.app", "App._handle_exception", notes.failure, _FAILURE),
+    Target("falcon.asgi.app", "App._handle_exception", notes.failure, _FAILURE),
 )

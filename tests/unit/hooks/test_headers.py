@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from opentelemetry.instrumentation.jwt_audit.hooks.again import again
 from opentelemetry.instrumentation.jwt_audit.hooks.asgi import run_asgi
+from opentelemetry.instrumentation.jwt_audit.hooks.headers import repeatable
 from opentelemetry.instrumentation.jwt_audit.hooks.wsgi import run_wsgi
 from support.audited import Audited, token
 
@@ -58,7 +58,7 @@ def readings(headers: Any) -> list[list[Any]]:
 @kinds
 def test_whoever_reads_next_finds_what_was_there(kind: Callable[[Any], Any]) -> None:
     """And as often as it could be read without us, and no oftener."""
-    pairs, unread = again(kind(PAIRS))
+    pairs, unread = repeatable(kind(PAIRS))
     assert [tuple(pair) for pair in pairs] == PAIRS
     assert readings(unread) == readings(kind(PAIRS))
     assert [tuple(pair) for pair in pairs] == PAIRS
@@ -67,9 +67,9 @@ def test_whoever_reads_next_finds_what_was_there(kind: Callable[[Any], Any]) -> 
 def test_what_can_be_read_again_stays_the_object_that_it_is() -> None:
     """So do its other parts, where it is an object of the server's own."""
     for headers in (PAIRS, tuple(PAIRS), [["a", "1"]], []):
-        assert again(headers)[1] is headers
-    assert again(Once(PAIRS))[1].more == "more"
-    assert isinstance(again(Often(PAIRS))[1], Often)
+        assert repeatable(headers)[1] is headers
+    assert repeatable(Once(PAIRS))[1].more == "more"
+    assert isinstance(repeatable(Often(PAIRS))[1], Often)
 
 
 def test_an_error_in_them_comes_where_it_would_have_come() -> None:
@@ -79,13 +79,13 @@ def test_an_error_in_them_comes_where_it_would_have_come() -> None:
         yield "a", "1"
         raise LookupError
 
-    pairs, unread = again(broken())
+    pairs, unread = repeatable(broken())
     assert pairs == [("a", "1")]
     assert next(unread) == ("a", "1")
     with pytest.raises(LookupError):
         next(unread)
     for none in (None, 7):
-        assert again(none) == ((), none)
+        assert repeatable(none) == ((), none)
 
 
 @kinds
