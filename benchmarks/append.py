@@ -20,7 +20,7 @@ import orjson
 from jwt_audit import attributes as attr
 from jwt_audit.anyvalue import wrap
 from jwt_audit.attributes import Value
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import warn_operator
 from jwt_audit.evidence.record import Record, request_record
 from jwt_audit.evidence.signing import Signer
 from jwt_audit.identity.caller import Identity, Status
@@ -132,7 +132,7 @@ def _audit(directory: Path, url: str) -> tuple[Callable[[], Any], Callable[[], o
         emit=recorder.state,
         settle=recorder.settle,
         suppress=nullcontext,
-        tell=tell,
+        warn_operator=warn_operator,
         retention=86_400,
     )
     shipper.start()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import attributes as attr
 from .attributes import Value
-from .diagnostics import tell
+from .diagnostics import warn_operator
 from .errors import KeySourceError
 from .losses import Losses
 from .recorder import Recorder
@@ -84,7 +84,7 @@ def delivery(config: Config, spool: Spool, *, emit: Emit, settle: Settle, suppre
     """What looks after the spool in an app's process: delivers it, or with ENDPOINT=none keeps it within its bounds."""
     if config.local:
         limit, retention = config.spool_limit, config.retention
-        return Keeper(spool, emit=emit, settle=settle, tell=tell, retention=retention, limit=limit)
+        return Keeper(spool, emit=emit, settle=settle, warn_operator=warn_operator, retention=retention, limit=limit)
     return shipper(config, spool, emit=emit, settle=settle, suppress=suppress)
 
 
@@ -105,7 +105,7 @@ def shipper(
         emit=emit,
         settle=settle,
         suppress=suppress,
-        tell=tell,
+        warn_operator=warn_operator,
         export_canonical=config.export_canonical,
         retention=config.retention,
         limit=config.spool_limit,
@@ -122,7 +122,7 @@ def _signer(config: Config, spool: Spool) -> Signer:
         raise KeySourceError(f"{PREFIX}SIGNING_KEY: the file cannot be read")
     if path is None:
         pem = spool.key(Signer.generate().pem)
-        tell(
+        warn_operator(
             f"audit heads are signed by a key made in {spool.root}; evidence needs one kept elsewhere: "
             f"set {PREFIX}SIGNING_KEY to a PEM file",
             once="signing-key",

@@ -30,17 +30,17 @@ class _StderrUnlessRootWrites(logging.Handler):
 _terminal = _StderrUnlessRootWrites(logging.INFO)
 log.addHandler(_terminal)
 
-_told: set[str] = set()
+_warned: set[str] = set()
 _lock = threading.Lock()
 
 
-def tell(message: str, *, once: str | None = None) -> None:
+def warn_operator(message: str, *, once: str | None = None) -> None:
     """Warn the operator; with ``once``, only the first time for that key in this process."""
     if once is not None:
         with _lock:
-            if once in _told:
+            if once in _warned:
                 return
-            _told.add(once)
+            _warned.add(once)
     Context().run(log.warning, "%s", message)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from . import attributes as attr
 from .attributes import Value
-from .diagnostics import tell
+from .diagnostics import warn_operator
 from .errors import RecordError, SpoolError
 from .evidence.chain import link
 from .evidence.record import Receipt, Record, system_record
@@ -148,7 +148,7 @@ class Recorder:
         if stream is None or not stream.writer.gone():
             return
         name, number, digest, _ = stream.position
-        tell(f"the files of the audit stream {name} were removed while it was being written", once=None)
+        warn_operator(f"the files of the audit stream {name} were removed while it was being written", once=None)
         self._gone.append(f"{name} {number} {digest}")
         self._left.append(stream.writer)  # the tick closes it: it may be syncing it right now
         self._stream = None
@@ -267,7 +267,7 @@ class Recorder:
             last = self._own(attr.EVENT_STREAM_END, {}, "audit stream ended", self._now())
             self._write(stream, last, Need.STATEMENT, end=True)
         except (OSError, SpoolError, RecordError) as error:
-            tell(f"the audit stream could not be ended: {error}", once="end")
+            warn_operator(f"the audit stream could not be ended: {error}", once="end")
         self._stream, self._ended = None, stream
         return stream
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from .diagnostics import tell
+from .diagnostics import warn_operator
 from .errors import SpoolError
 from .spool.segment import SEGMENT_BYTES
 from .spool.spool import Spool, Usage
@@ -78,7 +78,7 @@ class Room:
             self._ticks = 0
         used = self._others + own
         if used >= self.limit * _WARN:
-            tell(
+            warn_operator(
                 f"the spool {self._spool.root} is at {used * 100 // self.limit} % of its limit; {self._advice}",
                 once="spool-limit",
             )

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .diagnostics import tell
+from .diagnostics import warn_operator
 from .evidence import heads
 from .evidence.chain import Position
 from .spool.writer import StreamWriter
@@ -129,7 +129,7 @@ class Tick:
                 stream.writer.finish_sync(sync)
             if done:
                 return True
-        tell(f"the spool {self._place} could not be synced at the end of a stream", once="sync-end")
+        warn_operator(f"the spool {self._place} could not be synced at the end of a stream", once="sync-end")
         return False
 
     def stop(self) -> None:
@@ -181,7 +181,7 @@ class Tick:
         if stream is None:
             return None
         if not done:
-            tell(f"the spool {self._place} could not be synced; its records are written again", once="sync")
+            warn_operator(f"the spool {self._place} could not be synced; its records are written again", once="sync")
             self.soon()
             return stream
         try:
@@ -198,7 +198,7 @@ class Tick:
                 if stream.position.number > position.number:
                     self.soon()
         if not stream.writer.refill_reserve():
-            tell(f"the disk of {self._place} is full: the reserve is used up", once="reserve")
+            warn_operator(f"the disk of {self._place} is full: the reserve is used up", once="reserve")
 
     def _add_head(self, stream: LiveStream, position: Position) -> None:
         """Sign what is synced. Raises OSError, and what a signer raises."""
@@ -221,5 +221,5 @@ class Tick:
 
     def _failed(self, error: Exception) -> None:
         what = (error.strerror or "an error") if isinstance(error, OSError) else type(error).__name__
-        tell(f"the spool {self._place} fails ({what}); trying again", once=f"tick {what}")
+        warn_operator(f"the spool {self._place} fails ({what}); trying again", once=f"tick {what}")
         self.soon()

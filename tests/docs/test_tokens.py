@@ -149,7 +149,9 @@ def verifier_of(config: Config, folder: Path, tokens: list[Token]) -> tuple[Toke
     (folder / "keys.json").write_bytes(jwks(*entries))
     tables = [replace(table, jwks=str(folder / "keys.json"), discovery=None) for table in config.issuers]
     told: list[str] = []
-    issuers = make_issuers(tables, KeyRing(tell=lambda message, **_: told.append(message)), lambda *_, **__: None)
+    issuers = make_issuers(
+        tables, KeyRing(warn_operator=lambda message, **_: told.append(message)), lambda *_, **__: None
+    )
     assert issuers is not None
     verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
     assert verifier.wait_ready(60)
@@ -243,7 +245,7 @@ def test_a_clients_origin_and_a_backends_key(tmp_path: Path) -> None:
     table = '[[issuer]]\npreset = "supabase"\nissuer = "supabase"\naudience = []\nsecret_file = "supabase.secret"\n'
     assert 'issuer = "supabase"' in PAGE.read_text("utf-8")
     config = loaded(table, tmp_path)
-    issuers = make_issuers(config.issuers, KeyRing(tell=lambda *_, **__: None), lambda *_, **__: None)
+    issuers = make_issuers(config.issuers, KeyRing(warn_operator=lambda *_, **__: None), lambda *_, **__: None)
     assert issuers is not None
     verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
     legacy = {"iss": "supabase", "ref": "projectref", "iat": IAT, "exp": IAT + 600}
@@ -277,7 +279,7 @@ def test_a_secret_in_place_of_a_presets_keys(tmp_path: Path) -> None:
     """As the recipe for Supabase says of projects that sign by a shared secret."""
     (tmp_path / "supabase.secret").write_bytes(SECRET)
     config = loaded(RECIPES["supabase"] + 'secret_file = "supabase.secret"\n', tmp_path)
-    issuers = make_issuers(config.issuers, KeyRing(tell=lambda *_, **__: None), lambda *_, **__: None)
+    issuers = make_issuers(config.issuers, KeyRing(warn_operator=lambda *_, **__: None), lambda *_, **__: None)
     assert issuers is not None
     verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
     header, payload = TOKENS["supabase"][0]

@@ -162,7 +162,7 @@ class App:
             emit=self.state,
             settle=self.recorder.settle,
             suppress=nullcontext,
-            tell=lambda *_, **__: None,
+            warn_operator=lambda *_, **__: None,
             retention=retention,
             limit=LIMIT,
         )

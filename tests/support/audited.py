@@ -97,7 +97,7 @@ class Audited:
 def auditing(root: Path, **settings: Any) -> Iterator[Audited]:
     """The boundaries and stamps in place for a while; nothing of it stays in the process."""
     textmap, make_record = get_global_textmap(), logging.Logger.makeRecord
-    diagnostics._told.clear()
+    diagnostics._warned.clear()
     made = Audited(root, **settings)
     boundary.install(made.pipeline)
     propagator.install()

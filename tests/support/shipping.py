@@ -33,7 +33,7 @@ class Shipping:
     def settle(self) -> bool:
         return not self.refuse
 
-    def tell(self, message: str, *, once: str | None = None) -> None:
+    def warn_operator(self, message: str, *, once: str | None = None) -> None:
         if message not in self.told or once is None:
             self.told.append(message)
 
@@ -62,7 +62,7 @@ def shipping(
         emit=found.emit,
         settle=found.settle,
         suppress=nullcontext,
-        tell=found.tell,
+        warn_operator=found.warn_operator,
         retention=retention,
         limit=limit,
         poll=0.02,

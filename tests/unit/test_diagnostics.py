@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jwt_audit.diagnostics import inform, tell
+from jwt_audit.diagnostics import inform, warn_operator
 from jwt_audit.request import Request, current_request, set_current
 
 
@@ -39,7 +39,7 @@ def test_a_warning_is_nobodys(seen: Seen) -> None:
     """It is said outside of the request that met it first, whose identity it would carry."""
     set_current(Request(kind="http", method="GET", path="/", started=0, clock=0, request_id="r"))
     try:
-        tell("the spool is full")
+        warn_operator("the spool is full")
         assert seen.said == [("the spool is full", None)]
         assert current_request() is not None
     finally:
@@ -48,7 +48,7 @@ def test_a_warning_is_nobodys(seen: Seen) -> None:
 
 def test_once_is_once_among_threads(seen: Seen) -> None:
     """The same key, from many threads at a time."""
-    threads = [threading.Thread(target=tell, args=("said",), kwargs={"once": "test-once"}) for _ in range(16)]
+    threads = [threading.Thread(target=warn_operator, args=("said",), kwargs={"once": "test-once"}) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -61,9 +61,9 @@ def test_it_reaches_the_terminal_unless_the_app_writes_there(capfd: pytest.Captu
     root = logging.getLogger()
     before, root.handlers = root.handlers, []
     try:
-        tell("no handler")
+        warn_operator("no handler")
         root.handlers = [logging.StreamHandler()]
-        tell("a handler")
+        warn_operator("a handler")
     finally:
         root.handlers = before
     assert capfd.readouterr().err == "jwt-audit: no handler\na handler\n"

@@ -36,7 +36,7 @@ SPOOL = "OTEL_PYTHON_JWT_AUDIT_SPOOL"
 @pytest.fixture(autouse=True)
 def _untold() -> None:
     """What is told once in a process is told anew in each test."""
-    diagnostics._told.clear()
+    diagnostics._warned.clear()
 
 
 def request_of(status: int = 200) -> Request:
@@ -81,7 +81,7 @@ def test_the_start_is_said_once_and_nothing_is_made(tmp_path: Path, capfd: pytes
 @pytest.mark.parametrize("mode", ["open", "closed"])
 def test_a_spool_that_cannot_be_made_is_told_at_the_start(caplog: pytest.LogCaptureFixture, mode: str) -> None:
     """Before the first request, with what happens until it is mended."""
-    diagnostics._told.clear()
+    diagnostics._warned.clear()
     pipeline = compose(suppress=nullcontext, spool="/dev/null/spool", fail_mode=mode, endpoint="none")
     assert pipeline is not None
     pipeline.announce()

@@ -13,7 +13,7 @@ import orjson
 
 from .. import assembly
 from ..anyvalue import wrap
-from ..diagnostics import tell
+from ..diagnostics import warn_operator
 from ..errors import SpoolError
 from ..recorder import Recorder
 from ..settings.config import Config
@@ -117,7 +117,7 @@ def _settings(spool: Path, **options: str | None) -> Config:
         if name in _READ and (own or name != "endpoint"):
             wrong.append(str(problem))
         else:
-            tell(str(problem))
+            warn_operator(str(problem))
     if wrong:
         raise click.UsageError("\n".join(wrong))
     return config
@@ -216,7 +216,7 @@ class _Job:
             other = self._other()
             if other is not None:
                 self._told_turn = True
-                tell(f"{other.shown} is shipping {self._spool.root}; this one goes on when that ends")
+                warn_operator(f"{other.shown} is shipping {self._spool.root}; this one goes on when that ends")
 
 
 def _signalled() -> bool:

@@ -75,9 +75,9 @@ def inspect(header: str | None, at: str | None, as_json: bool) -> None:
     text = sys.stdin.buffer.read(MAX_INPUT).decode("latin-1").strip()
     config, problems = load()
     for problem in problems:
-        _tell(str(problem))
-    ring = KeyRing(tell=_tell, http_hosts=config.http_hosts)
-    issuers = make_issuers(config.issuers, ring, _tell) if config.token_settings_ok else None
+        _warn_operator(str(problem))
+    ring = KeyRing(warn_operator=_warn_operator, http_hosts=config.http_hosts)
+    issuers = make_issuers(config.issuers, ring, _warn_operator) if config.token_settings_ok else None
     sources = Sources((*config.sources, *(() if issuers is None else issuers.token_sources)))
     presented = sources.present(_request(header, text, sources.names))
     verdict = _judged(presented, config, issuers, now)
@@ -88,7 +88,7 @@ def inspect(header: str | None, at: str | None, as_json: bool) -> None:
         _show(verdict, why, presented, sources)
 
 
-def _tell(message: str, **_: object) -> None:
+def _warn_operator(message: str, **_: object) -> None:
     click.echo(message, err=True)
 
 

@@ -30,9 +30,9 @@ class PseudonymKeyFile:
     record of the same request.
     """
 
-    def __init__(self, path: Path, first: Pseudonyms, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, first: Pseudonyms, warn_operator: Callable[[str], None]) -> None:
         self._path = path
-        self._tell = tell
+        self._warn_operator = warn_operator
         self._current = first
         self._seen: tuple[int, ...] | None = None
         self._due = 0.0
@@ -56,5 +56,5 @@ class PseudonymKeyFile:
         except (OSError, KeySourceError) as error:
             why = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
             if not self._failing:
-                self._tell(f"the key of pseudonyms {why}; the key that was read last stays in use")
+                self._warn_operator(f"the key of pseudonyms {why}; the key that was read last stays in use")
             self._failing = True

@@ -50,7 +50,7 @@ class Courier:
         encoder: Encoder,
         poster: Poster,
         dead_letter: Path,
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         observe: Callable[[Attempt], None],
         wanted: Callable[[], bool],
     ) -> None:
@@ -58,11 +58,11 @@ class Courier:
         self._encoder = encoder
         self._poster = poster
         self._dead_letter = dead_letter
-        self._tell = tell
+        self._warn_operator = warn_operator
         self._observe = observe
         self._wanted = wanted
         self._receiver = endpoint.shown
-        self._trouble = Trouble(f"{PREFIX}ENDPOINT: {endpoint.shown}", tell)
+        self._trouble = Trouble(f"{PREFIX}ENDPOINT: {endpoint.shown}", warn_operator)
         self._stopped = threading.Event()
         self._deadline = 0.0
         self._doubts = 0
@@ -98,7 +98,7 @@ class Courier:
             self._trouble.over()
             parked += refused
         if parked:
-            self._tell(
+            self._warn_operator(
                 f"{len(parked)} of stream {stream_id} cannot be delivered ({parked[0].reason}); "
                 f"kept in {self._dead_letter}"
             )

@@ -35,16 +35,16 @@ class Keeper:
         *,
         emit: Emit,
         settle: Settle,
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         retention: float,
         limit: int,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """``emit``, ``settle`` and ``tell`` are as `Shipper` has them; ``retention`` is seconds since a segment's
-        last write, ``limit`` bytes of the spool.
+        """``emit``, ``settle`` and ``warn_operator`` are as `Shipper` has them; ``retention`` is seconds since a
+        segment's last write, ``limit`` bytes of the spool.
         """
         self._spool = spool
-        self._tell = tell
+        self._warn_operator = warn_operator
         self._turn = Turn(spool, sidecar=False, limit=limit)
         self._pruner = Pruner(
             spool, emit, settle, cursor=removable, retention=retention, limit=limit, now=now, kind="local"
@@ -80,7 +80,9 @@ class Keeper:
                 except Exception as error:  # neither the disk nor a mistake of ours must end retention for good
                     known = isinstance(error, (OSError, JWTAuditError))
                     what = str(error) if known else f"a failure ({type(error).__name__})"
-                    self._tell(f"retention in {self._spool.root} met {what}; it goes on", once=f"keeper {what}")
+                    self._warn_operator(
+                        f"retention in {self._spool.root} met {what}; it goes on", once=f"keeper {what}"
+                    )
                 self._stopped.wait(max(_LOOK_SECONDS, _SHARE * (time.monotonic() - begun)))
         finally:
             self._turn.close()

@@ -28,9 +28,11 @@ def pause(decision: Decision, attempt: int, jitter: Callable[[], float] = random
 class Trouble:
     """Says once when delivery stands still, again when the reason changes in kind, and once when it goes on."""
 
-    def __init__(self, receiver: str, tell: Callable[..., None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, receiver: str, warn_operator: Callable[..., None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._receiver = receiver
-        self._tell = tell
+        self._warn_operator = warn_operator
         self._clock = clock
         self._since: float | None = None
         self._told: Action | None = None
@@ -52,10 +54,10 @@ class Trouble:
     def _say(self, decision: Decision, more: str) -> None:
         self._told = decision.action
         self.told = f"{self._receiver} {decision.reason}"
-        self._tell(self.told + more)
+        self._warn_operator(self.told + more)
 
     def over(self) -> None:
         """The receiver took what was sent."""
         if self._told is not None:
-            self._tell(f"{self._receiver} takes audit records again")
+            self._warn_operator(f"{self._receiver} takes audit records again")
         self._since = self._told = self.told = None

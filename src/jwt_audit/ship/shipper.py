@@ -50,7 +50,7 @@ class Shipper:
         emit: Emit,
         settle: Settle,
         suppress: Callable[[], AbstractContextManager[Any]],
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         retention: float,
         limit: int = 2**30,
         export_canonical: bool = True,
@@ -61,7 +61,7 @@ class Shipper:
     ) -> None:
         """``emit`` writes a statement into this process's own stream, ``settle`` syncs and signs that and
         says whether it was done; ``suppress`` is entered around what the app's instrumentation must not
-        see; ``tell`` warns the operator; ``retention`` and ``poll`` are seconds, ``limit`` the spool's
+        see; ``warn_operator`` warns the operator; ``retention`` and ``poll`` are seconds, ``limit`` the spool's
         size in bytes; ``observe`` is told of each request. A ``sidecar`` goes before the threads of the
         app's processes.
         """
@@ -69,7 +69,7 @@ class Shipper:
         self._emit = emit
         self._settle = settle
         self._suppress = suppress
-        self._tell = tell
+        self._warn_operator = warn_operator
         self._carry = export_canonical
         self._poll = poll
         self._encoder = JsonEncoder() if endpoint.protocol == "http/json" else ProtobufEncoder()
@@ -77,7 +77,9 @@ class Shipper:
         self._dead_letter = DeadLetter(spool.root, emit, settle, now)
         self._turn = Turn(spool, sidecar=sidecar, limit=limit)
         wanted = self._turn.wanted
-        self._courier = Courier(endpoint, self._encoder, self._poster, self._dead_letter.path, tell, observe, wanted)
+        self._courier = Courier(
+            endpoint, self._encoder, self._poster, self._dead_letter.path, warn_operator, observe, wanted
+        )
         self._pruner = Pruner(spool, emit, settle, cursor=self.cursor, retention=retention, limit=limit, now=now)
         self._work = threading.Event()
         self._thread: threading.Thread | None = None
@@ -159,7 +161,7 @@ class Shipper:
                 if self._turn.take():
                     return True
             except OSError as error:
-                self._tell(f"cannot lock the spool {self._spool.root} ({error.strerror})", once="ship-lock")
+                self._warn_operator(f"cannot lock the spool {self._spool.root} ({error.strerror})", once="ship-lock")
             if self._courier.stopping:
                 return False
             self._work.wait(_LOCK_SECONDS)
@@ -229,7 +231,7 @@ class Shipper:
             return
         known = isinstance(error, (OSError, JWTAuditError))
         what = str(error) if known else f"a failure ({type(error).__name__})"
-        self._tell(f"the shipper of {self._spool.root} met {what}; it goes on", once=f"shipper {what}")
+        self._warn_operator(f"the shipper of {self._spool.root} met {what}; it goes on", once=f"shipper {what}")
 
     def _reader(self, stream: Stream) -> StreamReader:
         reader = self._readers.get(stream.id)
@@ -249,7 +251,7 @@ class Shipper:
         if pending is None:
             state = stream.writer()  # asked before reading: what a dead writer left is then all there is
             if state is LockState.UNKNOWN:
-                self._tell(
+                self._warn_operator(
                     f"whether a process still writes {stream.path} cannot be told now; what it says to be synced is "
                     "delivered, the rest waits",
                     once=f"unknown {stream.id}",
@@ -293,7 +295,7 @@ class Shipper:
         if stream.gone():
             return  # one that held nothing was taken back
         self._unwritten[stream.id] = reader
-        self._tell(
+        self._warn_operator(
             f"{stream.path / 'cursor'} cannot be written ({error.strerror or error}); delivery goes on, "
             "after a restart records may be sent twice",
             once="cursor",

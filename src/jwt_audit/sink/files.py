@@ -25,7 +25,7 @@ from pathlib import Path
 
 import orjson
 
-from ..diagnostics import tell
+from ..diagnostics import warn_operator
 from ..errors import SpoolError
 from ..spool import durable
 
@@ -86,7 +86,7 @@ class OwnFile:
         kept = self._keep(end)
         os.ftruncate(self._fd, end)
         os.fsync(self._fd)
-        tell(
+        warn_operator(
             f"{self.path}: the last {self.size - end} bytes are of a write that was interrupted before it was "
             f"confirmed; they are in {kept.name} now"
         )
@@ -191,7 +191,7 @@ class OwnFile:
     def _foreign(self, what: str) -> OSError:
         if not self._told:
             self._told = True
-            tell(f"{self.path} {what}: nothing is stored in it; move it away")
+            warn_operator(f"{self.path} {what}: nothing is stored in it; move it away")
         return OSError(errno.EEXIST, os.strerror(errno.EEXIST))
 
     def _cut_back(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ..diagnostics import tell
+from ..diagnostics import warn_operator
 
 SECONDS = 15.0
 MAX_CONNECTIONS = 128
@@ -69,7 +69,7 @@ class Waiting:
         self.end(one)
         one.transport.abort()
         if began:  # a connection that is kept open between requests does no harm and is no fault
-            tell("a sender was too slow and was disconnected (this is told once)", once="slow-sender")
+            warn_operator("a sender was too slow and was disconnected (this is told once)", once="slow-sender")
 
 
 class GuardedProtocol(H11Protocol):

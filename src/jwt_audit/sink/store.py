@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ..diagnostics import tell
+from ..diagnostics import warn_operator
 from ..errors import SpoolError
 from ..spool import durable
 from .files import OwnFile, gone
@@ -67,7 +67,9 @@ class Store:
     def _look(self) -> None:
         """Raises OSError where the directory, or its lock, was removed: another sink may write there by now."""
         if not self._lock.named():
-            tell(f"{self._directory} was removed: nothing is stored until this is started again", once="removed")
+            warn_operator(
+                f"{self._directory} was removed: nothing is stored until this is started again", once="removed"
+            )
             raise gone()
 
     def _run(self) -> None:

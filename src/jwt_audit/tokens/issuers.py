@@ -103,8 +103,8 @@ def _any_source(issuer: Issuer) -> bool:
 class _NoKeys(KeySource):
     """The keys of an issuer whose description is wrong: there are none, and it is known already."""
 
-    def __init__(self, name: str, tell: Callable[..., None]) -> None:
-        super().__init__(name, tell)
+    def __init__(self, name: str, warn_operator: Callable[..., None]) -> None:
+        super().__init__(name, warn_operator)
         self.refreshing = False
         self._answered.set()
 
@@ -118,17 +118,17 @@ class _NoKeys(KeySource):
 class KeyRing:
     """Makes the source of an issuer's keys, one for all issuers whose settings name the same.
 
-    ``suppress`` gives a context in which a fetch is traced by nobody, ``tell`` speaks to the operator.
+    ``suppress`` gives a context in which a fetch is traced by nobody, ``warn_operator`` speaks to the operator.
     """
 
     def __init__(
         self,
         *,
         suppress: Callable[[], AbstractContextManager[Any]] = nullcontext,
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         http_hosts: tuple[str, ...] = (),
     ) -> None:
-        self._suppress, self._tell, self._http_hosts = suppress, tell, http_hosts
+        self._suppress, self._warn_operator, self._http_hosts = suppress, warn_operator, http_hosts
         self._made: dict[tuple[object, ...], KeySource] = {}
 
     def keys(self, settings: IssuerSettings) -> KeySource:
@@ -141,19 +141,23 @@ class KeyRing:
         return self._made[name]
 
     def _make(self, settings: IssuerSettings, wanted: frozenset[str]) -> KeySource:
-        def tell(message: str, **how: Any) -> None:
-            self._tell(f"{settings.location}: {message}", **how)
+        def warn_operator(message: str, **how: Any) -> None:
+            self._warn_operator(f"{settings.location}: {message}", **how)
 
-        remote: dict[str, Any] = {"suppress": self._suppress, "tell": tell, "http_hosts": self._http_hosts}
+        remote: dict[str, Any] = {
+            "suppress": self._suppress,
+            "warn_operator": warn_operator,
+            "http_hosts": self._http_hosts,
+        }
         if settings.secret_file is not None:
-            return _loaded(FileKeys(settings.secret_file, partial(parse_secret, wanted=wanted), tell))
+            return _loaded(FileKeys(settings.secret_file, partial(parse_secret, wanted=wanted), warn_operator))
         if settings.public_key is not None:
-            return _loaded(FileKeys(settings.public_key, parse_pem, tell))
+            return _loaded(FileKeys(settings.public_key, parse_pem, warn_operator))
         if settings.discovery is not None:
             return DiscoveredKeys(settings.discovery, settings.issuer or "", **remote)
         jwks = settings.jwks or ""
         if "://" not in jwks:
-            return FileKeys(Path(jwks), parse_jwks, tell)
+            return FileKeys(Path(jwks), parse_jwks, warn_operator)
         return PemPerKey(jwks, **remote) if "{kid}" in jwks else UrlKeys(jwks, **remote)
 
 
@@ -179,7 +183,9 @@ def make_issuer(settings: IssuerSettings, ring: KeyRing) -> Issuer:
     return Issuer(settings, keys, allowed)
 
 
-def make_issuers(described: Iterable[IssuerSettings], ring: KeyRing, tell: Callable[..., None]) -> Issuers | None:
+def make_issuers(
+    described: Iterable[IssuerSettings], ring: KeyRing, warn_operator: Callable[..., None]
+) -> Issuers | None:
     """The issuers that settings describe, or None where there is none.
 
     One that can never verify a token is told, and then its tokens are unverified: it takes no other's
@@ -193,11 +199,11 @@ def make_issuers(described: Iterable[IssuerSettings], ring: KeyRing, tell: Calla
                 made.append(make_issuer(settings, ring))
             except KeySourceError as error:
                 broken = True
-                tell(
+                warn_operator(
                     f"{settings.location}: {error}; until then its tokens stay unverified", once=f"keys {settings.name}"
                 )
         if broken:
-            made.append(Issuer(settings, _NoKeys(settings.name, tell), ASYMMETRIC | SYMMETRIC))
+            made.append(Issuer(settings, _NoKeys(settings.name, warn_operator), ASYMMETRIC | SYMMETRIC))
     return Issuers(made) if made else None
 
 

@@ -51,7 +51,7 @@ class KeySource(ABC):
     def __init__(
         self,
         name: str,
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         *,
         interval: float = INTERVAL,
         max_stale: float = MAX_STALE,
@@ -60,7 +60,7 @@ class KeySource(ABC):
         self.keys: KeySet | None = None
         self.refreshing = True
         self.name = name
-        self._tell = tell
+        self._warn_operator = warn_operator
         self._interval = interval
         self._max_stale = max_stale
         self._retry = retry
@@ -158,10 +158,12 @@ class KeySource(ABC):
         reason = str(error) if isinstance(error, KeySourceError) else type(error).__name__
         if self.keys is not None and time.monotonic() - self._fresh >= self._max_stale:
             self.keys = None
-            self._tell(f"{self.name}: {reason}; its old keys are too old now, tokens stay unverified until it is back")
+            self._warn_operator(
+                f"{self.name}: {reason}; its old keys are too old now, tokens stay unverified until it is back"
+            )
         elif self._failures == 0:
             meanwhile = "tokens stay unverified" if self.keys is None else "its old keys are used"
-            self._tell(f"{self.name}: {reason}; {meanwhile} until it is back")
+            self._warn_operator(f"{self.name}: {reason}; {meanwhile} until it is back")
         self._failures += 1
         least, most = self._retry
         return min(least * 2.0 ** min(self._failures - 1, 16), most)
@@ -174,12 +176,12 @@ class FileKeys(KeySource):
         self,
         path: Path,
         parse: Callable[[bytes], KeySet],
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         *,
         age: float = FILE_AGE,
         **life: Any,
     ) -> None:
-        super().__init__(str(path), tell, **life)
+        super().__init__(str(path), warn_operator, **life)
         self._path = path
         self._parse = parse
         self._age = age
@@ -214,7 +216,7 @@ class UrlKeys(KeySource):
         self,
         url: str,
         suppress: Callable[[], AbstractContextManager[Any]],
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         *,
         age: float = URL_AGE,
         age_bounds: tuple[float, float] = URL_AGE_BOUNDS,
@@ -223,7 +225,7 @@ class UrlKeys(KeySource):
         **life: Any,
     ) -> None:
         parts = fetch.checked_url(url, http_hosts)
-        super().__init__(parts._replace(query="", fragment="").geturl(), tell, **life)
+        super().__init__(parts._replace(query="", fragment="").geturl(), warn_operator, **life)
         self._url = url
         self._suppress = suppress
         self._age = age

@@ -43,10 +43,10 @@ class DiscoveredKeys(UrlKeys):
         url: str,
         issuer: str,
         suppress: Callable[[], AbstractContextManager[Any]],
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         **life: Any,
     ) -> None:
-        super().__init__(url, suppress, tell, **life)
+        super().__init__(url, suppress, warn_operator, **life)
         self._issuer = issuer
         self._key_set_url: str | None = None
         self._discovered = 0.0
@@ -90,10 +90,10 @@ class PemPerKey(UrlKeys):
         self,
         url: str,
         suppress: Callable[[], AbstractContextManager[Any]],
-        tell: Callable[..., None],
+        warn_operator: Callable[..., None],
         **life: Any,
     ) -> None:
-        super().__init__(url, suppress, tell, **life)
+        super().__init__(url, suppress, warn_operator, **life)
         self._lock = threading.Lock()
         self._wants: Counter[str] = Counter()
         self._pems: dict[str, str] = {}

@@ -177,7 +177,7 @@ def test_the_error_of_a_500_is_the_one_at_hand_else_the_one_that_its_span_record
 
 def test_a_failure_of_ours_is_told_once_and_by_its_type_alone(caplog: pytest.LogCaptureFixture) -> None:
     """Its text may hold what must not be shown, and the app goes on."""
-    diagnostics._told.clear()
+    diagnostics._warned.clear()
 
     def fails() -> None:
         raise ValueError("eyJhbGciOiJIUzI1NiJ9.secret")

@@ -62,7 +62,7 @@ class Spooled:
             emit=self.said.emit,
             settle=self.said.settle,
             suppress=nullcontext,
-            tell=self.said.tell,
+            warn_operator=self.said.warn_operator,
             retention=-1,
         )
 

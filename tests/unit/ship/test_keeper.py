@@ -52,7 +52,7 @@ class Keeping:
             Spool(root),
             emit=self.emit,
             settle=lambda: True,
-            tell=lambda message, **_: self.told.append(message),
+            warn_operator=lambda message, **_: self.told.append(message),
             retention=retention,
             limit=limit,
             now=lambda: time.time() + self.ahead,

@@ -461,7 +461,7 @@ def test_stop_without_start_looks_at_the_spool(tmp_path: Path, receiver: Receive
         emit=said.emit,
         settle=said.settle,
         suppress=nullcontext,
-        tell=said.tell,
+        warn_operator=said.warn_operator,
         retention=1,
     )
     assert not shipper.stop(0)

@@ -225,7 +225,7 @@ def test_c20_two_issuers_of_one_vendor(tmp_path: Path) -> None:
         (tmp_path / "issuers.toml").write_text("\n".join(listed))
         config, problems = load({f"{PREFIX}ISSUERS_FILE": str(tmp_path / "issuers.toml")})
         assert problems == []
-        issuers = make_issuers(config.issuers, KeyRing(tell=lambda *_, **__: None), lambda *_, **__: None)
+        issuers = make_issuers(config.issuers, KeyRing(warn_operator=lambda *_, **__: None), lambda *_, **__: None)
         assert issuers is not None
         verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
         assert verifier.wait_ready(60)

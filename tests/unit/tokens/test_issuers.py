@@ -25,15 +25,15 @@ def composed(**settings: Any) -> Issuers | None:
     """The issuers of one table of these settings. Raises what `make_issuer` raises."""
     table = IssuerSettings("variables", **{"subject": ("sub",), "session": ("sid",), **settings})
     if not any((table.jwks, table.discovery, table.public_key, table.secret_file)):
-        return make_issuers([], RING, tell)
+        return make_issuers([], RING, warn_operator)
     return Issuers([make_issuer(table, RING)])
 
 
-def tell(message: str, **_: Any) -> None:
+def warn_operator(message: str, **_: Any) -> None:
     told.append(message)
 
 
-RING = KeyRing(suppress=contextlib.nullcontext, tell=tell)
+RING = KeyRing(suppress=contextlib.nullcontext, warn_operator=warn_operator)
 
 
 def issuer_of(issuers: Issuers | None) -> Issuer:
@@ -218,7 +218,7 @@ def test_a_wrong_table_takes_nobodys_place_and_nobody_takes_its(files: dict[str,
 
 def test_tables_that_name_the_same_keys_share_their_source(files: dict[str, Path]) -> None:
     """So one key set is fetched once, however many issuers sign by it; other algorithms of a secret are other keys."""
-    ring = KeyRing(suppress=contextlib.nullcontext, tell=tell)
+    ring = KeyRing(suppress=contextlib.nullcontext, warn_operator=warn_operator)
     url = "https://login.example.com/keys"
     one, two = (make_issuer(IssuerSettings("t", issuer=name, jwks=url), ring) for name in ("a", "b"))
     assert one.keys is two.keys

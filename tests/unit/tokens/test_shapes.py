@@ -39,7 +39,7 @@ def identity_of(shape: dict[str, Any], folder: Path) -> Identity:
     assert problems == []
     told: list[str] = []
     issuers = make_issuers(
-        config.issuers, KeyRing(tell=lambda message, **_: told.append(message)), lambda *_, **__: None
+        config.issuers, KeyRing(warn_operator=lambda message, **_: told.append(message)), lambda *_, **__: None
     )
     assert issuers is not None
     verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
@@ -144,7 +144,7 @@ def test_a_person_under_another_name(tmp_path: Path) -> None:
     (tmp_path / "issuers.toml").write_text(keys)
     config, problems = load({f"{PREFIX}ISSUERS_FILE": str(tmp_path / "issuers.toml")})
     assert problems == []
-    issuers = make_issuers(config.issuers, KeyRing(tell=lambda *_, **__: None), lambda *_, **__: None)
+    issuers = make_issuers(config.issuers, KeyRing(warn_operator=lambda *_, **__: None), lambda *_, **__: None)
     assert issuers is not None
     verifier = TokenVerifier(issuers, now=lambda: IAT + 1)
     try:

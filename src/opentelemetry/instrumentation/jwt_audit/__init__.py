@@ -12,7 +12,7 @@ from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # type: ignore[attr-defined]  # it has no __all__
 
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import warn_operator
 
 from .package import _instruments
 
@@ -27,7 +27,7 @@ class JWTAuditInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # untyped u
         try:
             self._install(**kwargs)
         except Exception as error:
-            tell(f"nothing is audited: {type(error).__name__} at start", once="instrument")
+            warn_operator(f"nothing is audited: {type(error).__name__} at start", once="instrument")
 
     def _install(self, **kwargs: Any) -> None:
         from opentelemetry._logs import get_logger_provider

@@ -18,7 +18,7 @@ from typing import Any
 from jwt_audit import api, assembly
 from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value
-from jwt_audit.diagnostics import inform, tell
+from jwt_audit.diagnostics import inform, warn_operator
 from jwt_audit.errors import JWTAuditError, RecordError, SpoolError
 from jwt_audit.evidence.record import Receipt, Record, request_record
 from jwt_audit.losses import Losses
@@ -97,14 +97,14 @@ class Pipeline:
         inside = ", ".join(self._hooked()) or "nothing so far"
         inform(f"recording requests in {config.spool}, {where}; hooked into {inside}")
         for note in config.notes:
-            tell(note, once=note)
+            warn_operator(note, once=note)
         if "spool" not in config.unusable and not can_be_written(config.spool):
             self._warn_no_spool(f"cannot make the spool {config.spool}")
 
     def _warn_no_spool(self, why: str) -> None:
         until = "every request is answered 503" if self.closed else "nothing is recorded"
         remedy = "name a directory that this process may make and write"
-        tell(f"{PREFIX}SPOOL: {why}; {remedy}, until then {until}", once="spool")
+        warn_operator(f"{PREFIX}SPOOL: {why}; {remedy}, until then {until}", once="spool")
 
     def start(self) -> None:
         """A server begins to serve: what an earlier process left in the spool is shipped. Never raises."""
@@ -203,7 +203,7 @@ class Pipeline:
             record = request_record(request, event, ended=time.perf_counter_ns(), outcome=outcome)
             return self._append(record, last_resort=last_resort)
         except RecordError as error:  # it is this record that cannot be written: nothing is wrong with the spool
-            tell(f"an audit record could not be written: {error}", once=f"record {error}")
+            warn_operator(f"an audit record could not be written: {error}", once=f"record {error}")
         except JWTAuditError as error:
             self._warn_failing(str(error))
         except Exception as error:
@@ -219,7 +219,7 @@ class Pipeline:
         receipt = recorder.append(record, last_resort=last_resort)
         if self._failing:
             self._failing = False
-            tell("audit records are written again")
+            warn_operator("audit records are written again")
         if self._shipper is None and not self._stopped:
             self._start_shipper()
         return receipt
@@ -232,7 +232,7 @@ class Pipeline:
         so_far = f", {lost} records so far" if self._failing else ""
         self._failing, self._warn_again_at = True, now + _WARNING_SECONDS
         what = "requests are refused with 503" if self.closed else "requests go on unrecorded and are counted"
-        tell(f"audit records cannot be written: {why}; {what}{so_far} (see {PREFIX}SPOOL)")
+        warn_operator(f"audit records cannot be written: {why}; {what}{so_far} (see {PREFIX}SPOOL)")
 
     def _emit(self, record: Record) -> Receipt:
         receipt = self._append(record)
@@ -311,5 +311,5 @@ def compose(*, suppress: assembly.Suppress, hooked: Callable[[], list[str]] = li
         return None
     config, problems = load(**settings)
     for problem in problems:
-        tell(str(problem), once=str(problem))
+        warn_operator(str(problem), once=str(problem))
     return Pipeline(config, suppress=suppress, hooked=hooked)

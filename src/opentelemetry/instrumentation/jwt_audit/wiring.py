@@ -11,7 +11,7 @@ import orjson
 from jwt_audit.anyvalue import wrap
 from jwt_audit.assembly import Suppress
 from jwt_audit.attributes import bounded
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import warn_operator
 from jwt_audit.identity.caller import Identity
 from jwt_audit.identity.privacy import Privacy
 from jwt_audit.identity.pseudonym_key import PseudonymKeyFile
@@ -56,7 +56,11 @@ def _issuers(config: Config, suppress: Suppress) -> Issuers | None:
     # Loads `cryptography`, for which a process without configured keys should not wait at its start
     from jwt_audit.tokens.issuers import KeyRing, make_issuers
 
-    return make_issuers(config.issuers, KeyRing(suppress=suppress, tell=tell, http_hosts=config.http_hosts), tell)
+    return make_issuers(
+        config.issuers,
+        KeyRing(suppress=suppress, warn_operator=warn_operator, http_hosts=config.http_hosts),
+        warn_operator,
+    )
 
 
 def _privacy(config: Config) -> Privacy:
@@ -64,7 +68,7 @@ def _privacy(config: Config) -> Privacy:
     path, first = config.pseudonym_key_file, config.privacy.pseudonyms
     if path is None or first is None:
         return config.privacy
-    live = PseudonymKeyFile(path, first, lambda message: tell(f"{PREFIX}PSEUDONYM_KEY_FILE: {message}"))
+    live = PseudonymKeyFile(path, first, lambda message: warn_operator(f"{PREFIX}PSEUDONYM_KEY_FILE: {message}"))
     return replace(config.privacy, current=live)
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jwt_audit.attributes import text, without_tokens
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import warn_operator
 from jwt_audit.ids import new_id
 from jwt_audit.request import Phase, Request, in_flight
 from opentelemetry import trace
@@ -190,4 +190,4 @@ def guarded(where: str, call: Callable[..., Any], *args: Any) -> Any:
 
 def failed(where: str, error: Exception) -> None:
     """Warn the operator once of a failure of our own, by its type only: its text may hold what must not be shown."""
-    tell(f"{where} failed ({error_name(error)}); the app goes on", once=f"{where} {error_name(error)}")
+    warn_operator(f"{where} failed ({error_name(error)}); the app goes on", once=f"{where} {error_name(error)}")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import wrapt
 
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import warn_operator
 
 from .boundary import guarded
 
@@ -59,7 +59,7 @@ def _patch(target: Target, module: Any) -> None:
         owner = getattr(owner, part, None)
     original = getattr(owner, name, None)
     if not callable(original):
-        tell(
+        warn_operator(
             f"{target.module} has no {target.path} in this version: {target.lost}",
             once=f"{target.module} {target.path}",
         )

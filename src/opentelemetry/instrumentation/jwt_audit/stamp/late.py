@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import warn_operator
 from jwt_audit.identity.caller import Identity
 from jwt_audit.request import Request
 
@@ -29,4 +29,4 @@ def _remove(span: Any, name: str) -> None:
         with span._lock:
             span._attributes.pop(name, None)
     except Exception:
-        tell("a server span keeps an outdated attribute with this SDK version", once="restamp")
+        warn_operator("a server span keeps an outdated attribute with this SDK version", once="restamp")

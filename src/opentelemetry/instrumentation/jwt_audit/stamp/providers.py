@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import warn_operator
 
 from ..request_context import at_first_request
 
@@ -27,7 +27,7 @@ def add_to_provider(
     def retry() -> None:
         provider = find()
         if not absent(provider) and not add(provider):
-            tell(without, once=once)
+            warn_operator(without, once=once)
 
     if not add(find()):
         at_first_request(retry)

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from jwt_audit.attributes import without_tokens
-from jwt_audit.diagnostics import tell
+from jwt_audit.diagnostics import warn_operator
 from jwt_audit.request import Phase
 
 from ..request_context import adopt_server_span, request_of
@@ -67,7 +67,7 @@ def _hide_tokens(span: Any) -> None:
                 with span._attributes._lock:
                     span._attributes._dict[key] = shown
     except Exception:
-        tell("tokens in URLs stay on spans with this SDK version: keep them out of URLs", once="hide")
+        warn_operator("tokens in URLs stay on spans with this SDK version: keep them out of URLs", once="hide")
 
 
 def _is_message(span: Span) -> bool:
