@@ -2,7 +2,9 @@
 
 Invariants: no cursor moves, so what is still there is delivered once an endpoint is set. Only what the
 operator has set, age and size, removes a record, and an ``audit.stream.pruned`` record says which; never
-a living stream's last segment. A shipper goes first: while a sidecar has the spool, this does nothing.
+a living stream's last segment. Where a killed process's stream broke off is stated, as a shipper does:
+else it looks as if its end had been cut off. A shipper goes first: while a sidecar has the spool, this
+does nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +13,15 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..errors import JWTAuditError
+from ..errors import JWTAuditError, SpoolError
 from ..spool import durable
 from ..spool.durable import LockState
 from ..spool.spool import Spool
 from ..spool.stream import Cursor, Stream
+from ..stream_ends import last_of_stream
 from .deadletter import Emit, Settle
 from .prune import Pruner
+from .recovery import state_end
 from .turn import Turn
 
 _LOOK_SECONDS = 1.0
@@ -44,11 +48,17 @@ class Keeper:
         segment's last write, ``limit`` bytes of the spool.
         """
         self._spool = spool
+        self._emit = emit
+        self._settle = settle
         self._warn_operator = warn_operator
         self._turn = Turn(spool, sidecar=False, limit=limit)
         self._pruner = Pruner(
             spool, emit, settle, cursor=removable, retention=retention, limit=limit, now=now, kind="local"
         )
+        self._over: set[str] = set()
+        """The streams of which nothing is to be stated any more."""
+        self._stated: dict[str, tuple[Stream, int]] = {}
+        """Those of which it is stated, but not noted yet, with their last record."""
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -91,9 +101,57 @@ class Keeper:
         """One pass, where it is this process's turn. Raises OSError or SpoolError."""
         if self._turn.held and self._turn.wanted():
             self._pruner.forget()
+            self._over.clear()
+            self._stated.clear()
             self._turn.give_back()
-        if self._turn.held or self._turn.take():
-            self._pruner.run(self._spool.streams())
+        if not (self._turn.held or self._turn.take()):
+            return
+        streams = self._spool.streams()
+        failures = self._state_ends(streams)
+        self._pruner.run(streams)
+        if failures:
+            raise failures[0]
+
+    def _state_ends(self, streams: list[Stream]) -> list[Exception]:
+        """State of each stream that a dead process left where it broke off; what failed, and is tried again.
+
+        What is stated is noted once it is signed; a crash in between leads to a second statement, never to none.
+        """
+        failures: list[Exception] = []
+        self._over.intersection_update({stream.id for stream in streams})
+        for stream in streams:
+            if stream.id in self._over or stream.id in self._stated:
+                continue
+            try:
+                self._state_end(stream)
+            except (OSError, JWTAuditError) as error:
+                if not stream.gone():
+                    failures.append(error)
+        if self._stated and not self._settle():
+            failures.append(SpoolError("where killed processes broke off could not be stated under a signature"))
+            return failures
+        for stream, number in list(self._stated.values()):
+            try:
+                stream.note_recovered(number)
+            except OSError as error:
+                if not stream.gone():
+                    failures.append(error)
+                    continue
+            del self._stated[stream.id]
+            self._over.add(stream.id)
+        return failures
+
+    def _state_end(self, stream: Stream) -> None:
+        """Raises OSError, JWTAuditError."""
+        if stream.writer() is not LockState.FREE:
+            return
+        if not (stream.recovered() or stream.cursor().done):
+            stream.secure()
+            last = last_of_stream(stream)
+            if not last.ended and state_end(stream, self._emit, number=last.number, digest=last.hash):
+                self._stated[stream.id] = stream, last.number
+                return
+        self._over.add(stream.id)
 
 
 def removable(stream: Stream) -> Cursor:

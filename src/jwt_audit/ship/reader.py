@@ -20,7 +20,7 @@ from .. import attributes as attr
 from ..errors import RecordError, SpoolError
 from ..evidence import heads
 from ..evidence.chain import record_hash
-from ..spool import disk, durable
+from ..spool import disk
 from ..spool.segment import Line, lines, segment_index
 from ..spool.stream import Cursor, Extent, Stream
 from ..stream_ends import first_line
@@ -38,7 +38,7 @@ class StreamReader:
         self._encoder = encoder
         self._carry = carry
         self._resource: bytes | None = None
-        self._secured = False
+        self._secured: Extent | None = None
         self._repeated = ""
         self._earlier: set[str] = set()
         self._unread: list[Path] = []
@@ -91,27 +91,10 @@ class StreamReader:
         return batch
 
     def _secure(self) -> Extent:
-        """Sync what the dead writer did not come to sync; where the stream ends. Raises SpoolError."""
-        stream = self.stream
-        segments = stream.segments()
-        try:
-            last = segment_index(segments[-1].name) if segments else 0
-            whole = Extent(last, (durable.size(segments[-1]) or 0) if segments else 0, durable.size(stream.heads) or 0)
-            if not self._secured:
-                lock = stream.path / "lock"
-                said = (Extent.parse(durable.read(lock)) if durable.exists(lock) else None) or Extent()
-                for path in segments:
-                    if (segment_index(path.name), durable.size(path) or 0) > (said.segment, said.offset):
-                        durable.secure(path)
-                if whole.heads > said.heads:
-                    durable.secure(stream.heads)
-                if whole != said:
-                    for directory in (stream.path, stream.path.parent, stream.path.parent.parent):
-                        durable.sync_directory(directory)
-                self._secured = True
-        except OSError as error:
-            raise SpoolError(f"cannot sync {stream.path} ({error.strerror})") from error
-        return whole
+        """What the dead writer left, synced once. Raises SpoolError."""
+        if self._secured is None:
+            self._secured = self.stream.secure()
+        return self._secured
 
     def _read_segment(self, path: Path, batch: Batch, limit: int | None) -> bool:
         """Read on in one segment, up to ``limit`` bytes or else to its end; True when it has no more."""

@@ -14,14 +14,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from .. import attributes as attr
-from ..attributes import Value
 from ..errors import JWTAuditError, SpoolError
 from ..spool import disk
 from ..spool.durable import LockState
 from ..spool.spool import Spool
 from ..spool.stream import Cursor, Stream
-from ..stream_ends import last_head
 from .backlog import undelivered
 from .batch import Batch
 from .deadletter import DeadLetter, Emit, Parked, Settle
@@ -30,6 +27,7 @@ from .encode import JsonEncoder, ProtobufEncoder
 from .http import Endpoint, Poster
 from .prune import Pruner
 from .reader import StreamReader
+from .recovery import state_end
 from .turn import Turn
 
 _LOCK_SECONDS = 1.0
@@ -307,21 +305,11 @@ class Shipper:
         Then, once that is signed, the cursor says so; a crash in between leads to a second statement, never to none.
         """
         cursor = reader.cursor
-        head = last_head(reader.stream)
-        if cursor.ended or not (cursor.number or head is not None):
+        if cursor.ended or not state_end(
+            reader.stream, self._emit, number=cursor.number, digest=cursor.hash, torn=cursor.torn
+        ):
             self._done_with(reader)
             return
-        number = head.head.number if head is not None else 0
-        found: dict[str, Value] = {
-            attr.RECOVERED_STREAM: reader.stream.id,
-            attr.RECOVERED_NUMBER: cursor.number,
-            attr.RECOVERED_HASH: cursor.hash,
-            attr.RECOVERED_HEAD: number,
-        }
-        body = f"a stream without an end was recovered up to record {cursor.number}, its last head is at {number}"
-        if cursor.torn:
-            body += f"; {cursor.torn} torn bytes were left aside"
-        self._emit(attr.EVENT_STREAM_RECOVERED, found, body)
         self._stated.append(reader)
 
     def _close_stated(self) -> None:

@@ -26,8 +26,10 @@ from .files import BUFFER, content, opened
 
 _LARGEST = 2 * SEGMENT_BYTES
 _LARGEST_LIST = 16 * 2**20
-_OWN_FILES = re.compile(r"heads|lock|cursor|start|reserve|\.(?:cursor|start)\.[0-9a-f]{12}|\.(?:heads|\d{8}\.seg)\.new")
-"""What stands in a stream's directory beside its segments; a crash may leave a temporary file of two of them."""
+_OWN_FILES = re.compile(
+    r"heads|lock|cursor|start|recovered|reserve|\.(?:cursor|start|recovered)\.[0-9a-f]{12}|\.(?:heads|\d{8}\.seg)\.new"
+)
+"""What stands in a stream's directory beside its segments; a crash may leave a temporary file of some of these."""
 _REMOVED = ".pruned-"
 _READINGS = 3
 _WRITER: dict[LockState, Writer] = {LockState.HELD: "alive", LockState.FREE: "gone", LockState.UNKNOWN: "unknown"}

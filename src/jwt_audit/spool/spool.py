@@ -10,6 +10,7 @@
     SPOOL/streams/ID/lock       held by the writer as long as it lives, which says in it how far it has synced
     SPOOL/streams/ID/cursor     how far the stream was delivered
     SPOOL/streams/ID/start      the first record's line, once there is a second segment: retention removes the first
+    SPOOL/streams/ID/recovered  where the stream broke off, once that is stated, with ENDPOINT=none
     SPOOL/streams/ID/reserve    disk space kept back, for what must be written when the disk is full
 
 This package knows bytes only: what a line says is for others. Directories are 0700, files 0600.

@@ -128,6 +128,34 @@ class Stream:
             raise SpoolError(f"cannot read {self.path / 'lock'} ({error.strerror})") from error
         raise SpoolError(f"{self.path / 'lock'} does not say how far the stream is synced")
 
+    def secure(self) -> Extent:
+        """Sync what its dead writer did not come to sync; where the stream ends. Raises SpoolError."""
+        segments = self.segments()
+        try:
+            last = segment_index(segments[-1].name) if segments else 0
+            whole = Extent(last, (durable.size(segments[-1]) or 0) if segments else 0, durable.size(self.heads) or 0)
+            lock = self.path / "lock"
+            said = (Extent.parse(durable.read(lock)) if durable.exists(lock) else None) or Extent()
+            for path in segments:
+                if (segment_index(path.name), durable.size(path) or 0) > (said.segment, said.offset):
+                    durable.secure(path)
+            if whole.heads > said.heads:
+                durable.secure(self.heads)
+            if whole != said:
+                for directory in (self.path, self.path.parent, self.path.parent.parent):
+                    durable.sync_directory(directory)
+        except OSError as error:
+            raise SpoolError(f"cannot sync {self.path} ({error.strerror})") from error
+        return whole
+
+    def recovered(self) -> bool:
+        """Whether it is noted that the keeper has stated where it broke off. Raises OSError."""
+        return durable.exists(self.path / "recovered")
+
+    def note_recovered(self, number: int) -> None:
+        """Note that, once the statement is signed. Raises OSError."""
+        durable.create(self.path / "recovered", b"%d\n" % number)
+
     def cursor(self) -> Cursor:
         """How far it was delivered; from the start where there is no cursor or it says nothing (then it is sent again).
 
