@@ -16,6 +16,7 @@ from jwt_audit import assembly, room
 from jwt_audit import attributes as attr
 from jwt_audit.attributes import Value
 from jwt_audit.cli.main import main
+from jwt_audit.errors import SpoolError
 from jwt_audit.evidence.record import request_record
 from jwt_audit.request import Request
 from jwt_audit.settings.environment import load
@@ -46,12 +47,14 @@ class Keeping:
 
     def __init__(self, root: Path, *, retention: float = DAY, limit: int = 2**30) -> None:
         self.said: list[tuple[str, int, str]] = []
+        self.ends: list[tuple[str, int, str, int]] = []
+        self.settles = True
         self.told: list[str] = []
         self.ahead = 0.0
         self.keeper = Keeper(
             Spool(root),
             emit=self.emit,
-            settle=lambda: True,
+            settle=lambda: self.settles,
             warn_operator=lambda message, **_: self.told.append(message),
             retention=retention,
             limit=limit,
@@ -59,6 +62,13 @@ class Keeping:
         )
 
     def emit(self, event: str, attributes: Mapping[str, Value], body: str) -> None:
+        if event == attr.EVENT_STREAM_RECOVERED:
+            names = (attr.RECOVERED_STREAM, attr.RECOVERED_NUMBER, attr.RECOVERED_HASH, attr.RECOVERED_HEAD)
+            stream_id, number, digest, head = (attributes[name] for name in names)
+            assert isinstance(number, int)
+            assert isinstance(head, int)
+            self.ends.append((str(stream_id), number, str(digest), head))
+            return
         assert event == attr.EVENT_STREAM_PRUNED
         number = attributes[attr.PRUNED_NUMBER]
         assert isinstance(number, int)
@@ -118,6 +128,69 @@ def test_what_is_left_is_delivered_once_there_is_an_endpoint(tmp_path: Path) -> 
     with receiving() as receiver, shipping(tmp_path, receiver.url):
         until(lambda: Stream(path).cursor().done)
         assert {(path.name, number) for number in range(1, 6)} <= receiver.delivered()
+
+
+def dead(root: Path) -> LiveStream:
+    """A stream as ``kill -9`` leaves it: its last head covers two records of four, and a line is torn."""
+    stream = LiveStream(root)
+    stream.request()
+    stream.head()
+    stream.requests(2)
+    stream.close()
+    with Stream(stream.path).segments()[-1].open("ab") as file:
+        file.write(b'{"torn')
+    return stream
+
+
+def test_where_a_dead_stream_broke_off_is_stated_once(tmp_path: Path) -> None:
+    """Not of one that lives or has ended, nor of one that a shipper has finished; and not again after a restart."""
+    stream = dead(tmp_path)
+    make_stream(tmp_path, records=3)
+    delivered, _ = make_stream(tmp_path, records=3, end=False)
+    Stream(delivered).move_cursor(Cursor(done=True))
+    live = LiveStream(tmp_path)
+    live.request()
+    for expected in ([(stream.id, 4, stream.lines[-1][1], 2)], []):
+        keeping = Keeping(tmp_path)
+        keeping.run()
+        keeping.run()
+        keeping.keeper.abandon()
+        assert keeping.ends == expected
+    assert Stream(stream.path).cursor() == Cursor()
+    live.close()
+
+
+def test_what_is_not_signed_is_not_noted(tmp_path: Path) -> None:
+    """It is stated once, however long no signature is to be had; one that dies meanwhile leaves it to the next."""
+    stream = dead(tmp_path)
+    keeping = Keeping(tmp_path)
+    keeping.settles = False
+    for _ in range(3):
+        with pytest.raises(SpoolError, match="could not be stated under a signature"):
+            keeping.run()
+    assert len(keeping.ends) == 1
+    assert not Stream(stream.path).recovered()
+    keeping.keeper.abandon()
+    after = Keeping(tmp_path)
+    after.run()
+    assert after.ends == keeping.ends
+    assert Stream(stream.path).recovered()
+    after.keeper.abandon()
+
+
+def test_of_a_stream_whose_lock_cannot_be_told_nothing_is_stated(tmp_path: Path) -> None:
+    """It is not known to be dead: it is kept, and nothing is said of it."""
+    stream = dead(tmp_path)
+    lock = stream.path / "lock"
+    content = lock.read_bytes()
+    lock.unlink()
+    keeping = Keeping(tmp_path)
+    keeping.run(ahead=2 * DAY)
+    assert (keeping.ends, stream.path.exists()) == ([], True)
+    lock.write_bytes(content)
+    keeping.run()
+    assert [one[:2] for one in keeping.ends] == [(stream.id, 4)]
+    keeping.keeper.abandon()
 
 
 def test_a_sidecar_goes_first(tmp_path: Path) -> None:
