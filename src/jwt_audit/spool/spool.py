@@ -42,7 +42,10 @@ class Spool:
         """Make the directories that are missing; without ``root``, the spool's own must be there."""
         try:
             if root and not durable.exists(self.root):
-                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                # The parents too: pathlib makes them as the umask says, and who may write one may replace the spool
+                for parent in reversed([one for one in self.root.parents if not one.exists()]):
+                    parent.mkdir(mode=0o700, exist_ok=True)
+                self.root.mkdir(mode=0o700, exist_ok=True)
                 try:
                     durable.sync_directory(self.root.parent)
                 except OSError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,3 +119,15 @@ def test_reading_streams_of_no_spool_is_a_domain_error(tmp_path: Path) -> None:
     with pytest.raises(SpoolError, match="cannot read the spool"):
         streams(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_nobody_else_may_replace_a_spool_that_was_made_here(tmp_path: Path) -> None:
+    """Whatever the umask is, as 0 in some containers: what is made on the way to the spool is the user's own too."""
+    before = os.umask(0)
+    try:
+        Spool(tmp_path / "jwt-audit-65534" / "state" / "orders").make()
+    finally:
+        os.umask(before)
+    made = [path for path in tmp_path.rglob("*") if path.is_dir()]
+    assert len(made) == 4
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o700}
