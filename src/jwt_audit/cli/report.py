@@ -6,6 +6,7 @@ left out, not judged); what is wrong; what is worth knowing; the streams.
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +18,25 @@ from .quantities import counted, size_text
 _SHOWN_PROBLEMS = 10
 _SHOWN_NOTES = 10
 _SHOWN_STREAMS = 20
+_CLAIM_INDENT, _CLAIM_COLUMN = 2, 13
+"""Where the name of a claim begins in its line, and where its text does."""
 _COLORS = {Verdict.VALID: "green", Verdict.INVALID: "red", Verdict.INCOMPLETE: "yellow"}
+
+
+def fitted(line: str, width: int) -> list[str]:
+    """``line`` in lines of at most ``width`` columns, but for words that are longer; what follows is indented more."""
+    if len(click.unstyle(line)) <= width:
+        return [line]
+    indent = len(line) - len(line.lstrip(" "))
+    claim = indent == _CLAIM_INDENT and line[_CLAIM_COLUMN - 1] == " " and line[_CLAIM_COLUMN] != " "
+    return textwrap.wrap(
+        line.lstrip(" "),
+        width,
+        initial_indent=" " * indent,
+        subsequent_indent=" " * (_CLAIM_COLUMN if claim else indent + 2),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -134,7 +153,7 @@ def _list(name: str, parts: list[str]) -> Iterator[str]:
 
 
 def _claim(name: str, text: str) -> str:
-    return f"  {name:<11}{text}"
+    return f"{' ' * _CLAIM_INDENT}{name:<{_CLAIM_COLUMN - _CLAIM_INDENT}}{text}"
 
 
 def _findings(found: Sequence[Finding], shown: int, counts: Counter[str]) -> Iterator[str]:

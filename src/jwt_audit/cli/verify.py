@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,8 +106,10 @@ def verify(
     if as_json:
         click.echo(orjson.dumps(report.form(), option=orjson.OPT_INDENT_2))
     elif not quiet:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         for line in shown.lines(report):
-            click.echo(line)
+            for part in [line] if width is None else shown.fitted(line, width):
+                click.echo(part)
     sys.exit(report.verdict.exit_code)
 
 
