@@ -9,11 +9,13 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import click
 
 from ..evidence.verdict import Finding, Report, StreamReport, Verdict, iso
 from .quantities import counted, size_text
+from .rows import printable
 
 _SHOWN_PROBLEMS = 10
 _SHOWN_NOTES = 10
@@ -39,10 +41,29 @@ def fitted(line: str, width: int) -> list[str]:
     )
 
 
+class _Judged(NamedTuple):
+    """A line that a verdict stands in, behind ``indent`` blanks and before ``rest``."""
+
+    indent: int
+    verdict: Verdict
+    rest: str
+
+
 def lines(report: Report) -> Iterator[str]:
-    """The lines to print. Colours are in them, which `click.echo` leaves out where no terminal reads."""
+    """The lines to print. Colours are in them, which `click.echo` leaves out where no terminal reads.
+
+    What the evidence and its files are named is shown escaped: it may have been made to write a verdict of its own.
+    """
+    for line in _lines(report):
+        if isinstance(line, str):
+            yield printable(line)
+        else:
+            yield f"{' ' * line.indent}{_word(line.verdict)}{printable(line.rest)}"
+
+
+def _lines(report: Report) -> Iterator[str | _Judged]:
     problems = report.problems()
-    yield f"{_word(report.verdict)}: {_summary(report, problems)}"
+    yield _Judged(0, report.verdict, f": {_summary(report, problems)}")
     yield from _claims(report)
     if problems:
         yield ""
@@ -156,7 +177,7 @@ def _claim(name: str, text: str) -> str:
     return f"{' ' * _CLAIM_INDENT}{name:<{_CLAIM_COLUMN - _CLAIM_INDENT}}{text}"
 
 
-def _findings(found: Sequence[Finding], shown: int, counts: Counter[str]) -> Iterator[str]:
+def _findings(found: Sequence[Finding], shown: int, counts: Counter[str]) -> Iterator[str | _Judged]:
     """The first of them, and how many more of which kinds there are."""
     for one in found[:shown]:
         yield from _finding(one)
@@ -166,12 +187,14 @@ def _findings(found: Sequence[Finding], shown: int, counts: Counter[str]) -> Ite
         yield f"  and {rest.total()} more: {kinds}"
 
 
-def _finding(finding: Finding) -> Iterator[str]:
+def _finding(finding: Finding) -> Iterator[str | _Judged]:
     subject = [f"record {finding.number}"] if finding.number else []
     subject += [f"stream {finding.stream}"] if finding.stream else []
     about = f" ({' of '.join(subject)})" if subject else ""
-    word = f"{_word(finding.verdict)} " if finding.verdict is not Verdict.VALID else ""
-    yield f"  {word}{finding.kind}{about}"
+    if finding.verdict is Verdict.VALID:
+        yield f"  {finding.kind}{about}"
+    else:
+        yield _Judged(2, finding.verdict, f" {finding.kind}{about}")
     yield f"    {finding.detail}"
     if finding.place is not None:
         where = f", {finding.place.where}" if finding.place.where else ""
@@ -182,8 +205,8 @@ def _copies(report: Report) -> set[str]:
     return {stream.source for stream in report.streams}
 
 
-def _stream(stream: StreamReport, copy: str) -> Iterator[str]:
-    yield f"  {_word(stream.verdict)} {stream.stream}{copy}"
+def _stream(stream: StreamReport, copy: str) -> Iterator[str | _Judged]:
+    yield _Judged(2, stream.verdict, f" {stream.stream}{copy}")
     if not stream.records:
         yield "    no record"
         return

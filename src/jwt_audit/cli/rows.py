@@ -162,7 +162,12 @@ def as_json(shown: Row) -> str:
         line = orjson.dumps(form).decode("utf-8")
     except TypeError:  # an integer of more than 64 bits, which a file may hold
         line = json.dumps(form, default=str)
-    return line if line.isprintable() else "".join(map(_escaped, line))
+    return printable(line)
+
+
+def printable(text: str) -> str:
+    """``text`` with each character that a terminal would obey, or not show, escaped as JSON does it."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def _escaped(character: str) -> str:

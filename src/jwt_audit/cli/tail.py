@@ -18,7 +18,7 @@ from ..sources.several import Several, Source
 from .output import OutputError, reader_waits
 from .places import check_spool, configured_spool, others
 from .quantities import counted
-from .rows import Row, as_json
+from .rows import Row, as_json, printable
 from .selection import Selection, selection
 from .table import Table
 
@@ -148,7 +148,7 @@ def _show(source: Several, wanted: Selection, show: _Shown, *, lines: int | None
         trouble.tell()
     if not follow:
         for path in source.empty:
-            click.echo(f"jwt-audit: there are no audit records in {path}", err=True)
+            click.echo(f"jwt-audit: there are no audit records in {printable(str(path))}", err=True)
     return trouble.none
 
 
@@ -165,7 +165,7 @@ def _source(path: Path, *, follow: bool, since: int) -> Source:
         return GrowingSpool(path, since=since)
     if not follow and not path.is_dir():
         raise click.UsageError(f"there is no {path}{others()}")
-    click.echo(f"jwt-audit: there are no records yet in {path}", err=True)
+    click.echo(f"jwt-audit: there are no records yet in {printable(str(path))}", err=True)
     return GrowingSpool(path, since=since)
 
 
@@ -225,7 +225,7 @@ class _Trouble:
         for failure in self._source.failures:
             if failure not in self._failures:
                 self._failures.add(failure)
-                click.echo(f"jwt-audit: {failure}", err=True)
+                click.echo(f"jwt-audit: {printable(str(failure))}", err=True)
         unread = self._source.unread
         if unread and unread >= 2 * self._unread:
             self._unread = unread

@@ -21,6 +21,7 @@ from ..sources.files import content
 from ..sources.spool import read_heads
 from . import report as shown
 from .quantities import moment_of
+from .rows import printable
 
 _FILE = click.Path(path_type=Path)
 _MAX_KEY_BYTES = 64 * 1024
@@ -100,7 +101,7 @@ def verify(
         with _progress(paths, show=not (quiet or as_json)) as advance:
             copies = inputs.read(paths, advance)
     except (EvidenceError, KeySourceError) as error:
-        click.echo(f"jwt-audit: {error}", err=True)
+        click.echo(f"jwt-audit: {printable(str(error))}", err=True)
         sys.exit(2)
     report = judge(copies, Trust(pins, ends), held=stored, strict=strict, span=span)
     if as_json:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jwt_audit.cli.main import main
 from jwt_audit.cli.report import fitted
 
 
@@ -36,3 +40,14 @@ def test_no_word_is_lost(words: list[str], width: int) -> None:
     lines = fitted("    " + " ".join(words), width)
     assert " ".join(lines).split() == words
     assert all(len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J\x1b[Hvalid: 9 records", "\rvalid: all", "\x9b2J", "\u202eevil", "\udcff"])
+def test_no_name_writes_a_verdict_of_its_own(hostile: str, tmp_path: Path) -> None:
+    """A file's name comes with the evidence: what a terminal would obey in it is shown escaped, also in colours."""
+    (tmp_path / f"{hostile}.jsonl").write_text('{"resourceLogs": [{}, 1]}\n')
+    done = CliRunner().invoke(main, ["verify", str(tmp_path)], color=True)
+    shown = click.unstyle(done.output).replace("\n", "")
+    assert done.exit_code == 2
+    assert shown.isprintable(), shown
+    assert str(tmp_path) in shown
