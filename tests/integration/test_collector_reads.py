@@ -24,7 +24,7 @@ from support.receivers import until
 from support.served import free_port
 from support.world import World, make_world
 
-ROUNDS = 150
+ROUNDS = 400
 LAST = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"that was all"}}]}]}]}'
 
 pytestmark = pytest.mark.timeout(1800)  # the Collector may have to be built
