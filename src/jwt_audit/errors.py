@@ -31,5 +31,9 @@ class SpoolError(JWTAuditError):
     """A record could not be written to the spool, or the spool cannot be read."""
 
 
+class DiskFullError(SpoolError):
+    """The disk has no room for what has to be written before the work can go on."""
+
+
 class EvidenceError(JWTAuditError):
     """What was given as evidence cannot be read as such: no such file, neither spool nor OTLP."""

@@ -493,3 +493,17 @@ def test_states() -> None:
     )
     run_state_machine_as_test(Machine, settings=short)
     print(dict(_seen))
+
+
+def test_a_tail_whose_sync_failed_waits_for_room_on_a_full_disk() -> None:
+    """A dead writer's failed sync makes the next one a false success: what it left is copied, or stays where it is."""
+    state = Machine()
+    state.begin(retention=0.0)
+    try:
+        state.append(count=6, fault=Fault(kind="none", at=0, code=5, seed=0), size=10, which=0)
+        state.end(fault=Fault("eio", 2, 5, 0), which=0)
+        state.around(what="disk", which=252)
+        state.serve(count=1, which=0)
+        state.around(what="power loss", which=0)
+    finally:
+        state.teardown()

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import orjson
 
 from .. import attributes as attr
-from ..errors import RecordError, SpoolError
+from ..errors import DiskFullError, RecordError, SpoolError
 from ..evidence import heads
 from ..evidence.chain import record_hash
 from ..spool import disk
@@ -72,7 +72,13 @@ class StreamReader:
     def batch(self, *, alive: bool) -> Batch:
         """What follows the cursor. ``alive``: the writer may have lived before this call. Raises SpoolError."""
         batch = Batch(self.cursor)
-        end = self.stream.synced() if alive else self._secure()
+        try:
+            end = self.stream.synced() if alive else self._secure()
+        except DiskFullError:
+            end, alive = (
+                self.stream.synced(),
+                True,
+            )  # what follows waits for room: no receiver may know more than the disk
         exhausted = True
         for path in self.stream.segments():
             index = segment_index(path.name)

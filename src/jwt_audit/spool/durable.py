@@ -62,17 +62,11 @@ def sync_directory(path: Path) -> None:
         disk.fsync(fd)
 
 
-def sync_file(path: Path) -> None:
-    """Make what is in a file survive a power loss, whoever wrote it."""
-    with _opened(path, os.O_RDONLY) as fd:
-        disk.datasync(fd)
-
-
 def secure(path: Path) -> None:
     """Make what a dead process left in a file survive a power loss: by a copy in its place.
 
     A sync of the file itself would not do: if one of the dead process's failed, the kernel has dropped
-    what it covered and calls the next one a success. On a full disk that is all that can be done.
+    what it covered and calls the next one a success. So on a full disk this raises, as any write does.
     A crash leaves the old file or the new one, with the same bytes, and at most the copy beside it. The
     directory is to be synced afterwards.
     """
@@ -82,11 +76,9 @@ def secure(path: Path) -> None:
             write_all(fd, read(path))
             disk.fsync(fd)
         disk.rename(temporary, path)
-    except OSError as error:
+    except OSError:
         discard(temporary)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        sync_file(path)
+        raise
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -5,6 +5,7 @@ This package knows bytes only: what a line says is for others.
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from zlib import crc32
 
 import orjson
 
-from ..errors import SpoolError
+from ..errors import DiskFullError, SpoolError
 from . import disk, durable
 from .durable import LockState
 from .segment import SUFFIX, segment_index
@@ -129,7 +130,18 @@ class Stream:
         raise SpoolError(f"{self.path / 'lock'} does not say how far the stream is synced")
 
     def secure(self) -> Extent:
-        """Sync what its dead writer did not come to sync; where the stream ends. Raises SpoolError."""
+        """Sync what its dead writer did not come to sync; where the stream ends.
+
+        That needs room for a copy of a segment: a full disk gives the room that the writer had kept back, which
+        it needs no more. Raises DiskFullError where that is not enough, and SpoolError.
+        """
+        try:
+            return self._secure()
+        except DiskFullError:
+            durable.discard(self.path / "reserve")
+            return self._secure()
+
+    def _secure(self) -> Extent:
         segments = self.segments()
         try:
             last = segment_index(segments[-1].name) if segments else 0
@@ -145,7 +157,8 @@ class Stream:
                 for directory in (self.path, self.path.parent, self.path.parent.parent):
                     durable.sync_directory(directory)
         except OSError as error:
-            raise SpoolError(f"cannot sync {self.path} ({error.strerror})") from error
+            kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else SpoolError
+            raise kind(f"cannot sync {self.path} ({error.strerror})") from error
         return whole
 
     def recovered(self) -> bool:
