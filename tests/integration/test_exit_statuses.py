@@ -14,6 +14,7 @@ import pytest
 from jwt_audit.cli.main import BROKEN_PIPE, COMMANDS, FAULT, INTERRUPTED, NO_OUTPUT, SAID_BY_ONE
 from support.receivers import COMMAND
 from support.spools import make_stream
+from support.streams import START
 
 SECONDS = 60
 SECRET = "secret-of-a-request"
@@ -74,7 +75,7 @@ def whole(words: list[str], spool: Path) -> list[str]:
 @pytest.fixture
 def spool(tmp_path: Path) -> Path:
     """A spool that verify finds invalid: its own status would be 1."""
-    path, _ = make_stream(tmp_path / "spool")
+    path, _ = make_stream(tmp_path / "spool", now=START)
     segment = path / "00000001.seg"
     segment.write_bytes(segment.read_bytes().replace(b"alice", b"blice", 1))
     return tmp_path / "spool"

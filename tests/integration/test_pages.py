@@ -69,7 +69,7 @@ def running(lines: str, directory: Path, port: int, **more: str) -> Iterator[Pat
             time.sleep(0.05)
         yield log
     finally:
-        os.killpg(shell.pid, signal.SIGTERM)
+        os.killpg(shell.pid, signal.SIGINT)  # Ctrl-C ends the app; what the shell has started behind itself goes on
         try:
             shell.wait(SECONDS)
         except subprocess.TimeoutExpired:

@@ -21,6 +21,7 @@ from jwt_audit.sources.growing_spool import GrowingSpool
 from jwt_audit.spool import writer as segments
 from support.receivers import COMMAND, running_shipper, running_sink
 from support.spools import LiveStream, make_stream
+from support.streams import START
 from support.terminal import on_terminal
 
 SECONDS = 60
@@ -120,7 +121,7 @@ def test_a_follower_whose_reader_has_gone_ends_though_nothing_comes(tmp_path: Pa
 @pytest.mark.parametrize("columns", [52, 60, 80])
 def test_on_a_terminal_it_has_its_width(tmp_path: Path, columns: int) -> None:
     """No line is longer than the terminal is wide, whatever a request carried, and a terminal obeys none of it."""
-    live = LiveStream(tmp_path)
+    live = LiveStream(tmp_path, now=START)
     live.request("/orders/7", annotations={"enduser.id": "\x1b]0;owned\x07" + "é日本" * 20})
     live.request("/orders/8")
     live.close()

@@ -81,6 +81,7 @@ def make_stream(
     signer: Signer | None = None,
     stream_id: str | None = None,
     resource: dict[str, Any] | None = None,
+    now: int | None = None,
 ) -> tuple[Path, Signer]:
     """A closed stream in the spool ``root``: start record, ``records`` request records, an end record if ``end``.
 
@@ -88,7 +89,7 @@ def make_stream(
     record; so without ``end`` what follows the last head is an open tail. Returns the stream's
     directory and the key that signed.
     """
-    stream = LiveStream(root, signer=signer, stream_id=stream_id, resource=resource, synced=False)
+    stream = LiveStream(root, signer=signer, stream_id=stream_id, resource=resource, now=now, synced=False)
     for _ in range(records):
         stream.request()
         if stream.position.number % head_every == 0:
