@@ -198,4 +198,4 @@ def test_a_kill_at_each_write_loses_nothing(tmp_path: Path) -> None:
         [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=110, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 30  # points of a kill; under load the writes of several requests are one
+    assert int(done.stdout) > 100

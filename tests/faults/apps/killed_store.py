@@ -17,6 +17,7 @@ import orjson
 
 from jwt_audit.errors import SpoolError
 from jwt_audit.sink.store import Store
+from jwt_audit.spool import disk
 
 CALLS = ("open", "write", "pwrite", "fdatasync", "fsync", "ftruncate", "replace", "rename", "link", "unlink")
 LINES = 4
@@ -50,7 +51,11 @@ def kill_at(fatal: int, when: str) -> None:
         return call
 
     for name in CALLS:
-        setattr(os, name, wrap(name, getattr(os, name)))
+        real = getattr(os, name)
+        wrapped = wrap(name, real)
+        setattr(os, name, wrapped)
+        for alias in [alias for alias, call in vars(disk).items() if call is real]:
+            setattr(disk, alias, wrapped)  # a spool's calls have names of their own, bound when they are imported
 
 
 def work(directory: Path, run: int) -> None:
